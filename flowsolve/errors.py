@@ -1,0 +1,57 @@
+"""What goes wrong, said so that it can be mended: the argument, its value, what was expected, the nearest choice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .processes import Level
+
+
+def unknown(argument: str, value: object, choices: Iterable[str]) -> str:
+    """The message for a name that is none of ``choices``, with the nearest of them first."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
+
+
+class BudgetExceeded(RuntimeError):
+    """An adaptive method reached its cap on evaluations before the end.
+
+    Attributes:
+        x: the last state reached, shape (batch, *shape).
+        level: the noise level of ``x``.
+        nfe: evaluations spent.
+    """
+
+    def __init__(self, nfe: int, x: Tensor, level: Level) -> None:
+        self.nfe, self.x, self.level = nfe, x, level
+        super().__init__(
+            f"nfe={nfe} evaluations were spent at {level}, before the end of the run. "
+            "Raise nfe or loosen rtol and atol; the state reached is in this exception's .x and .level."
+        )
+
+
+class NonFiniteError(ValueError):
+    """The network returned NaN or Inf, or the state overflowed.
+
+    Attributes:
+        x: the state at the end of the run (with the non-finite entries).
+        level: the level of the first non-finite evaluation, None if every evaluation was finite.
+        samples: indices in the batch of the samples concerned.
+    """
+
+    def __init__(self, x: Tensor, level: Level | None, evaluation: int | None, samples: list[int]) -> None:
+        self.x, self.level, self.samples = x, level, samples
+        where = (
+            f"the network returned NaN or Inf first at evaluation {evaluation}, {level}"
+            if level is not None
+            else "every evaluation was finite but the state overflowed"
+        )
+        some = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
+        super().__init__(f"{where}; samples of the batch that are not finite at the end: {some}.")

@@ -1,0 +1,134 @@
+r"""Linear operators :math:`A_t, R_t` on states, and the arithmetic the solvers do with them.
+
+A solver only ever needs sums, products, inverses and roots of these operators and their action on a state. The
+coefficients are float64 Python or NumPy numbers whatever the dtype of the state they act on. A scalar process (VP, VE,
+EDM, rectified flow) uses :class:`Scalar`; another kind of operator is another subclass of :class:`Operator`, and
+nothing else in the library changes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, overload
+
+from torch import Tensor
+
+
+class Operator(ABC):
+    """A linear map on states of one sample, applied to a whole batch by ``operator @ x``."""
+
+    @abstractmethod
+    def compose(self, other: Any) -> Operator: ...
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """A new tensor, the operator applied to every sample of ``x`` (batch, *shape)."""
+
+    def add_to(self, out: Tensor, x: Tensor) -> Tensor:
+        """``out += self @ x``, in place: the inner loop of every linear combination."""
+        return out.add_(self.apply(x))
+
+    @abstractmethod
+    def __add__(self, other: Any) -> Operator: ...
+
+    @abstractmethod
+    def __mul__(self, factor: float) -> Operator: ...
+
+    @abstractmethod
+    def eye(self) -> Operator:
+        """The identity of the same kind."""
+
+    @abstractmethod
+    def inverse(self) -> Operator:
+        """The inverse; raises ``ZeroDivisionError`` where :attr:`singular`."""
+
+    @abstractmethod
+    def root(self) -> Operator:
+        """A square root ``r`` with ``r @ r.T = self``; raises ``ValueError`` if the operator is not positive."""
+
+    @property
+    @abstractmethod
+    def singular(self) -> bool: ...
+
+    @property
+    @abstractmethod
+    def zero(self) -> bool: ...
+
+    @property
+    def one(self) -> bool:
+        return self == self.eye()
+
+    def __sub__(self, other: Any) -> Operator:
+        return self + other * -1.0
+
+    def __rmul__(self, factor: float) -> Operator:
+        return self * factor
+
+    def __neg__(self) -> Operator:
+        return self * -1.0
+
+    @overload
+    def __matmul__(self, other: Operator) -> Operator: ...
+    @overload
+    def __matmul__(self, other: Tensor) -> Tensor: ...
+    def __matmul__(self, other: Any) -> Any:
+        if isinstance(other, Operator):
+            return self.compose(other)
+        if isinstance(other, Tensor):
+            return self.apply(other)
+        return NotImplemented
+
+
+@dataclass(frozen=True)
+class Scalar(Operator):
+    """Multiplication by one number: the operators of VP, VE, EDM and rectified flow."""
+
+    value: float
+
+    def compose(self, other: Scalar) -> Scalar:
+        return Scalar(self.value * other.value)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.mul(self.value)
+
+    def add_to(self, out: Tensor, x: Tensor) -> Tensor:
+        return out.add_(x, alpha=self.value)
+
+    def __add__(self, other: Scalar) -> Scalar:
+        return Scalar(self.value + other.value)
+
+    def __mul__(self, factor: float) -> Scalar:
+        return Scalar(self.value * factor)
+
+    def eye(self) -> Scalar:
+        return Scalar(1.0)
+
+    def inverse(self) -> Scalar:
+        return Scalar(1.0 / self.value)
+
+    def root(self) -> Scalar:
+        return Scalar(math.sqrt(self.value))
+
+    @property
+    def singular(self) -> bool:
+        return self.value == 0.0
+
+    @property
+    def zero(self) -> bool:
+        return self.value == 0.0
+
+    def __repr__(self) -> str:
+        return f"{self.value:.6g}"
+
+
+def combine(operators: Iterable[Operator], tensors: Iterable[Tensor]) -> Tensor:
+    """The linear combination Σ operator @ tensor, in a fresh tensor of the first one's dtype: one kernel a term."""
+    pairs = zip(operators, tensors, strict=True)
+    first, x = next(pairs)
+    out = first.apply(x)
+    for operator, x in pairs:
+        operator.add_to(out, x)
+    return out

@@ -1,0 +1,366 @@
+r"""Plans: a fixed-step solver laid out on a grid, traced once on symbols and run without host arithmetic.
+
+On a fixed grid every point at which the network is asked, and the end, is a linear combination of the start, the p's
+so far and the fresh noises. So a solver's ``step`` is run once on :class:`Symbol` states and what it does is written
+down as a short program of linear combinations with float64 coefficients. The program knows no tensors: it is immutable,
+shared by threads and cached.
+
+For one model the program is *bound*: p is replaced by what the network returns (every parametrisation is linear, see
+:mod:`flowsolve.denoiser`). A p that is used only before the next evaluation is folded into its combination, so that a
+DDIM step is one multiply and one multiply-add whatever the network predicts. A p that is needed later is copied into
+the run's own memory first: networks may reuse their output buffers.
+"""
+
+from __future__ import annotations
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from .coordinates import Coordinates
+from .denoiser import Denoiser, Linear
+from .operators import Operator, combine
+from .processes import Level, Process
+
+
+class Door(ABC):
+    """The only way to the network: it asks, counts and reports. One kind works on tensors, one on symbols."""
+
+    process: Process
+    stopped: bool = False
+
+    @abstractmethod
+    def ask(self, x: Any, s: Level, coordinates: Coordinates) -> Any:
+        """One evaluation at (x, s): p in ``coordinates``."""
+
+    @abstractmethod
+    def noise(self) -> Any:
+        """Fresh standard normal noise in the state's shape."""
+
+    @abstractmethod
+    def arrive(self, x: Any, t: Level) -> None:
+        """Told by the loop that a step ended with ``x`` on ``t``."""
+
+    def reached(self, x: Any, t: Level) -> None:
+        """Told by a method that subdivides its steps how far it has come."""
+
+    def parameters(self) -> Iterable[Any]:
+        """What gradients may be asked for besides the state."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a solver's step sees: the door, in the solver's coordinates, and the one move all steps are made of."""
+
+    door: Door
+    coordinates: Coordinates
+
+    @property
+    def process(self) -> Process:
+        """Where a step finds the levels of its stages."""
+        return self.door.process
+
+    def __call__(self, x: Any, s: Level) -> Any:
+        """One evaluation of the network at (x, s): p."""
+        return self.door.ask(x, s, self.coordinates)
+
+    def move(self, x: Any, s: Level, t: Level, p: Any) -> Any:
+        """x at t if p is held from s: Ψ x + (S_t − Ψ S_s) p."""
+        carry, c = self.coordinates.hold(s, t)
+        return carry @ x + c @ p
+
+    def noise(self) -> Any:
+        """Fresh standard normal noise in the state's shape."""
+        return self.door.noise()
+
+
+class Node(NamedTuple):
+    """One remembered evaluation: p at a level, in the coordinates it was asked in."""
+
+    level: Level
+    p: Any
+    coordinates: Coordinates
+
+
+class Rule(Protocol):
+    """What the loop needs of a solver."""
+
+    @property
+    def coordinates(self) -> Coordinates: ...
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> tuple[Any, tuple[Node, ...]]: ...
+
+
+class Leg(NamedTuple):
+    """One step of a run: which rule takes the state from s to t."""
+
+    rule: Rule
+    s: Level
+    t: Level
+
+
+def drive(legs: Sequence[Leg], door: Door, x: Any) -> Any:
+    """The loop. It drives every solver, on tensors and on symbols."""
+    past: tuple[Node, ...] = ()
+    for rule, s, t in legs:
+        x, past = rule.step(Flow(door, rule.coordinates), x, s, t, past)
+        door.arrive(x, t)
+        if door.stopped:
+            break
+    return x
+
+
+class Symbol:
+    """A state that is not there yet: a linear combination of numbered values."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: dict[int, Operator]) -> None:
+        self.terms = terms
+
+    def __add__(self, other: Symbol) -> Symbol:
+        terms = dict(self.terms)
+        for key, c in other.terms.items():
+            terms[key] = terms[key] + c if key in terms else c
+        return Symbol(terms)
+
+    def __sub__(self, other: Symbol) -> Symbol:
+        return self + other * -1.0
+
+    def __mul__(self, factor: float) -> Symbol:
+        return Symbol({key: c * factor for key, c in self.terms.items()})
+
+    __rmul__ = __mul__
+
+    def __rmatmul__(self, operator: Operator) -> Symbol:
+        return Symbol({key: operator @ c for key, c in self.terms.items()})
+
+
+class Evaluate(NamedTuple):
+    """Ask the network at value ``x`` on ``level``; value ``p`` is the answer in ``coordinates``."""
+
+    x: int
+    p: int
+    level: Level
+    coordinates: Coordinates
+
+
+class Combine(NamedTuple):
+    """Value ``out`` = Σ operator @ value."""
+
+    out: int
+    terms: dict[int, Operator]
+
+
+class Draw(NamedTuple):
+    """Value ``out`` = the ``index``-th fresh noise of the run."""
+
+    out: int
+    index: int
+
+
+class Arrive(NamedTuple):
+    """A step ends with value ``x`` on ``level``."""
+
+    x: int
+    level: Level
+
+
+Instruction = Evaluate | Combine | Draw | Arrive
+
+
+class _Tracer(Door):
+    """The door on symbols: it writes down what a solver does."""
+
+    def __init__(self, process: Process, eye: Operator) -> None:
+        self.process, self.eye = process, eye
+        self.program: list[Instruction] = []
+        self.values = 0
+
+    def new(self) -> int:
+        self.values += 1
+        return self.values - 1
+
+    def symbol(self, value: int) -> Symbol:
+        return Symbol({value: self.eye})
+
+    def name(self, x: Symbol) -> int:
+        """The number of the value ``x``; if it has none, it is computed here and known by its number from now on."""
+        terms = {key: c for key, c in x.terms.items() if not c.zero} or x.terms
+        if len(terms) == 1 and next(iter(terms.values())).one:
+            return next(iter(terms))
+        out = self.new()
+        self.program.append(Combine(out, terms))
+        x.terms = {out: self.eye}
+        return out
+
+    def ask(self, x: Symbol, s: Level, coordinates: Coordinates) -> Symbol:
+        at, p = self.name(x), self.new()
+        self.program.append(Evaluate(at, p, s, coordinates))
+        return self.symbol(p)
+
+    def noise(self) -> Symbol:
+        out = self.new()
+        self.program.append(Draw(out, sum(isinstance(i, Draw) for i in self.program)))
+        return self.symbol(out)
+
+    def arrive(self, x: Symbol, t: Level) -> None:
+        self.program.append(Arrive(self.name(x), t))
+
+
+class Watch(Protocol):
+    """Who is told of what happens in a run; may stop it by returning True from ``arrived``."""
+
+    def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None: ...
+
+    def arrived(self, x: Tensor, level: Level) -> bool: ...
+
+
+class _Ask(NamedTuple):
+    """A bound evaluation: the raw output of the network becomes value ``out``."""
+
+    x: int
+    out: int
+    level: Level
+    linear: Linear
+
+    def values(self) -> tuple[int, ...]:
+        return (self.x,)
+
+
+class _Sum(NamedTuple):
+    """A bound combination."""
+
+    out: int
+    terms: tuple[int, ...]
+    operators: tuple[Operator, ...]
+
+    def values(self) -> tuple[int, ...]:
+        return self.terms
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A solver on a grid, as numbers.
+
+    Attributes:
+        levels: the grid.
+        program: what is computed, in order; value 0 is the start.
+    """
+
+    levels: tuple[Level, ...]
+    program: tuple[Instruction, ...]
+    _bound: weakref.WeakKeyDictionary[Denoiser, _Bound] = field(
+        default_factory=weakref.WeakKeyDictionary, init=False, repr=False
+    )
+
+    @classmethod
+    def trace(cls, process: Process, legs: Sequence[Leg]) -> Plan:
+        """The plan of a run made of these steps."""
+        tracer = _Tracer(process, legs[0].s.R.eye())
+        drive(legs, tracer, tracer.symbol(tracer.new()))
+        return cls((legs[0].s, *(leg.t for leg in legs)), tuple(tracer.program))
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations a run spends."""
+        return sum(isinstance(i, Evaluate) for i in self.program)
+
+    @property
+    def draws(self) -> int:
+        """Fresh noises a run uses."""
+        return sum(isinstance(i, Draw) for i in self.program)
+
+    def run(self, model: Denoiser, x: Tensor, noise: Callable[[int], Tensor], watch: Watch) -> Tensor:
+        """The state at the end of a run from ``x``; ``noise(k)`` gives the k-th draw. ``x`` is not modified."""
+        bound = self._bound.get(model)
+        if bound is None:
+            bound = self._bound[model] = self._bind(model)
+        values: list[Any] = [None] * bound.size
+        values[0] = x
+        for item, free in bound.items:
+            if isinstance(item, _Sum):
+                values[item.out] = combine(item.operators, [values[v] for v in item.terms])
+            elif isinstance(item, _Ask):
+                values[item.out] = ask(model, values[item.x], item.level, item.linear, watch)
+            elif isinstance(item, Draw):
+                values[item.out] = noise(item.index)
+            else:
+                x = values[item.x]
+                if watch.arrived(x, item.level):
+                    break
+            for v in free:
+                values[v] = None
+        return x
+
+    def _bind(self, model: Denoiser) -> _Bound:
+        """The program in terms of the model's raw outputs."""
+        late = self._late()
+        folded: dict[int, tuple[int, tuple[Operator, Operator]]] = {}
+        items: list[_Ask | _Sum | Draw | Arrive] = []
+        for i in self.program:
+            if isinstance(i, Evaluate):
+                linear = model.linear(i.level)
+                a, b = linear.mix(i.coordinates.p_of)
+                items.append(_Ask(i.x, i.p, i.level, linear))
+                if i.p in late:
+                    items.append(_sum(i.p, {i.x: a, i.p: b}))
+                else:
+                    folded[i.p] = (i.x, (a, b))
+            elif isinstance(i, Combine):
+                terms: dict[int, Operator] = {}
+                for v, c in i.terms.items():
+                    at, (a, b) = folded.get(v, (v, (None, None)))
+                    for key, part in ((v, c),) if a is None or b is None else ((at, c @ a), (v, c @ b)):
+                        terms[key] = terms[key] + part if key in terms else part
+                items.append(_sum(i.out, terms))
+            else:
+                items.append(i)
+        return _Bound.of(items)
+
+    def _late(self) -> set[int]:
+        """The p's that are used after a later evaluation."""
+        current, asked, late = -1, set[int](), set[int]()
+        for i in self.program:
+            if isinstance(i, Evaluate):
+                current = i.p
+                asked.add(current)
+            elif isinstance(i, Combine):
+                late.update(v for v in i.terms if v in asked and v != current)
+        return late
+
+
+class _Bound(NamedTuple):
+    """A program for one model: instructions, each with the values nothing reads after it, and how many values there are."""
+
+    items: tuple[tuple[_Ask | _Sum | Draw | Arrive, tuple[int, ...]], ...]
+    size: int
+
+    @classmethod
+    def of(cls, items: list[_Ask | _Sum | Draw | Arrive]) -> _Bound:
+        last: dict[int, int] = {}
+        for n, item in enumerate(items):
+            for v in (item.x,) if isinstance(item, Arrive) else () if isinstance(item, Draw) else item.values():
+                last[v] = n
+        free: dict[int, list[int]] = {}
+        for v, n in last.items():
+            free.setdefault(n, []).append(v)
+        size = 1 + max(item.x if isinstance(item, Arrive) else item.out for item in items)
+        return cls(tuple((item, tuple(free.get(n, ()))) for n, item in enumerate(items)), size)
+
+
+def _sum(out: int, terms: dict[int, Operator]) -> _Sum:
+    terms = {key: c for key, c in terms.items() if not c.zero} or terms
+    return _Sum(out, tuple(terms), tuple(terms.values()))
+
+
+def ask(model: Denoiser, x: Tensor, level: Level, linear: Linear, watch: Watch) -> Tensor:
+    """One evaluation: the network's output in the state's dtype."""
+    out = model.evaluate(x, level)
+    watch.evaluated(x, out, level, linear)
+    return out if out.dtype == x.dtype else out.to(x.dtype)

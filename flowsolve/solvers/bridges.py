@@ -1,0 +1,185 @@
+r"""Bridges to ODE libraries: torchdiffeq and scipy on :math:`d(P^{-1}x) = dc\,p`, that is dx̄ = ε̂ dσ̄ in NOISE coordinates.
+
+They subdivide a step themselves, so their arithmetic depends on the data and they run on tensors; the budget is a cap.
+torchdiffeq's step sizes are chosen for the batch as a whole (its error norm is a mean over all samples), so a sample's
+result depends, within the tolerance, on its neighbours. scipy integrates the batch as one long float64 vector on the
+CPU: meant for reference trajectories.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..coordinates import NOISE, VELOCITY, Coordinates
+from ..errors import unknown
+from ..plan import Door, Flow, Node
+from ..processes import Level
+from .base import Solver, Step
+
+Slope = Callable[[float, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Bridge(Solver):
+    """An integrator from another library, by its name there.
+
+    Attributes:
+        method: the integrator.
+        rtol, atol: relative and absolute tolerance on x̄ = P⁻¹x.
+    """
+
+    method: str
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    coordinates: Coordinates = NOISE  # type: ignore[assignment]
+    fixed = False
+
+    def __post_init__(self) -> None:
+        if self.method not in self.methods():
+            raise ValueError(unknown("method", self.method, self.methods()))
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and 0 < value < math.inf):
+                raise ValueError(f"{name}={value!r}: expected a positive number")
+
+    @property
+    def order(self) -> int:
+        return self.methods()[self.method][0]
+
+    @property
+    def evaluations(self) -> int | None:
+        return self.methods()[self.method][1]
+
+    @staticmethod
+    @abstractmethod
+    def methods() -> Mapping[str, tuple[int, int | None]]:
+        """Names, with the order and the evaluations per step (None where the method decides)."""
+
+    @abstractmethod
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+        """y at ``end``; ``reached(c, y)`` is to be told of accepted steps."""
+
+    def from_singular(self) -> Solver:
+        return replace(self, coordinates=VELOCITY)
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
+        coordinates, clock = flow.coordinates, flow.coordinates.clock
+        assert clock is not None
+        start, end = clock.of(s), clock.of(t)
+        low, high = sorted((start, end))
+
+        def at(c: float) -> Level:
+            # The ends are met exactly, whatever the library's rounding of its time.
+            c = min(max(c, low), high)
+            return s if c == start else t if c == end else flow.process.at(clock, c)
+
+        def reached(c: float, y: Tensor) -> None:
+            flow.door.reached(coordinates.P(at(c)) @ y, at(c))
+
+        def slope(c: float, y: Tensor) -> Tensor:
+            return flow(coordinates.P(at(c)) @ y, at(c))
+
+        y = self.integrate(slope, coordinates.P(s).inverse() @ x, start, end, reached, flow.door)
+        return coordinates.P(t) @ y, past
+
+
+_TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
+    "dopri5": (5, None),
+    "dopri8": (8, None),
+    "bosh3": (3, None),
+    "fehlberg2": (2, None),
+    "adaptive_heun": (2, None),
+    "euler": (1, 1),
+    "midpoint": (2, 2),
+    "heun2": (2, 2),
+    "heun3": (3, 3),
+    "rk4": (4, 4),
+    "explicit_adams": (4, None),
+    "implicit_adams": (4, None),
+}
+
+
+@dataclass(frozen=True)
+class TorchDiffEq(Bridge):
+    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``.
+
+    Its fixed-step methods take one step per step of the grid; its Adams methods need a constant step and take
+    ``substeps`` equal ones in σ̄ over each step of the grid.
+    """
+
+    substeps: int = 20
+
+    @staticmethod
+    def methods() -> Mapping[str, tuple[int, int | None]]:
+        return _TORCHDIFFEQ
+
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+        import torchdiffeq  # two seconds: only for those who use it
+
+        options: dict[str, Any] = {}
+        if self.method.endswith("adams"):
+            options["step_size"] = abs(end - start) / self.substeps
+        elif self.evaluations is None:
+            options["step_t"] = torch.tensor([end], dtype=torch.float64, device=y.device)  # never step past the end
+
+        def field(c: Tensor, y: Tensor) -> Tensor:
+            return slope(float(c), y)
+
+        if self.evaluations is None and not self.method.endswith("adams"):
+            field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
+        span = torch.tensor([start, end], dtype=torch.float64, device=y.device)
+        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol, "method": self.method, "options": options}
+        try:
+            if torch.is_grad_enabled():
+                return torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)[-1]
+            return torchdiffeq.odeint(field, y, span, **arguments)[-1]
+        except AssertionError as error:
+            raise RuntimeError(f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and atol={self.atol}") from error
+
+
+_SCIPY: dict[str, tuple[int, int | None]] = {
+    "RK23": (3, None),
+    "RK45": (5, None),
+    "DOP853": (8, None),
+    "Radau": (5, None),
+    "BDF": (5, None),
+    "LSODA": (5, None),
+}
+
+
+@dataclass(frozen=True)
+class SciPy(Bridge):
+    """The integrators behind ``scipy.integrate.solve_ivp``. No gradients."""
+
+    @staticmethod
+    def methods() -> Mapping[str, tuple[int, int | None]]:
+        return _SCIPY
+
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+        import scipy.integrate
+
+        if torch.is_grad_enabled():
+            raise ValueError(f"solver='scipy:{self.method}' has no gradients; use 'torchdiffeq:dopri5' with differentiable=True")
+
+        def tensor(flat: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(flat)).view(y.shape).to(y.device)
+
+        def field(c: float, flat: np.ndarray) -> np.ndarray:
+            return slope(c, tensor(flat)).reshape(-1).to("cpu", torch.float64).numpy()
+
+        flat = y.reshape(-1).to("cpu", torch.float64).numpy()
+        solver = getattr(scipy.integrate, self.method)(field, start, flat, end, rtol=max(self.rtol, 2.3e-14), atol=self.atol)
+        while solver.status == "running":
+            reached(solver.t, tensor(solver.y))
+            message = solver.step()
+        if solver.status == "failed":
+            raise RuntimeError(f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen rtol={self.rtol} and atol={self.atol}")
+        return tensor(solver.y).to(y.dtype)

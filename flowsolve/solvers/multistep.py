@@ -1,0 +1,108 @@
+r"""Multistep methods: exact integrals of the polynomial through past evaluations.
+
+.. math:: x_t = \Psi x_s + \sum_j C_j p_j,\qquad C_j = \int_s^t \ell_j(\varphi)\, d\bigl[P_tP_\varphi^{-1}S_\varphi\bigr],
+
+with the Lagrange polynomials ℓ_j in any variable φ through the levels of the evaluations, on whatever grid they lie. By
+parts, with :math:`W_\varphi = P_t(P_\varphi^{-1}S_\varphi - P_s^{-1}S_s)`,
+
+.. math:: C_j = \ell_j(\varphi_t) W_t - \int_s^t \ell_j'(\varphi) W_\varphi\, d\varphi ,
+
+which needs no derivative of the process. φ = σ̄ in NOISE coordinates is variable-step Adams-Bashforth, where W is linear
+in φ and the quadrature is exact; φ = t is DEIS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import Polynomial
+
+from ..coordinates import NOISE, Coordinates
+from ..operators import Operator
+from ..plan import Flow, Node
+from ..processes import SIGMA, Level, Process, Variable
+from .base import Solver, Step
+
+_GAUSS = [0.5 * a for a in np.polynomial.legendre.leggauss(24)]
+
+
+def weights(
+    process: Process, coordinates: Coordinates, variable: Variable, nodes: Sequence[Level], s: Level, t: Level
+) -> list[Operator]:
+    """The C_j of the module's formula, for evaluations at ``nodes``; all of them, s and t have a finite ``variable``."""
+    total = coordinates.hold(s, t)[1]
+    if len(nodes) == 1:
+        return [total]
+    start, span = variable.of(s), variable.of(t) - variable.of(s)
+    us = _GAUSS[0] + 0.5
+    if variable is coordinates.clock:
+        inside = [total * float(u) for u in us]
+    else:
+        levels = [process.at(variable, start + span * float(u)) for u in us]
+        inside = [coordinates.P(t) @ coordinates.gap(s, level) for level in levels]
+    # In u = (φ − φ_s)/(φ_t − φ_s) the polynomials have coefficients of order one, whatever the step.
+    places = [(variable.of(level) - start) / span for level in nodes]
+    result = []
+    for j, place in enumerate(places):
+        others = places[:j] + places[j + 1 :]
+        basis = Polynomial.fromroots(others) / math.prod(place - other for other in others)
+        slopes = _GAUSS[1] * basis.deriv()(us)
+        c = total * float(basis(1.0))
+        for slope, w in zip(slopes, inside, strict=True):
+            c = c - w * float(slope)
+        result.append(c)
+    return result
+
+
+@dataclass(frozen=True)
+class Multistep(Solver):
+    """The polynomial through the last ``order`` evaluations, integrated exactly over the step.
+
+    A multistep method of order q has no past at first. Its first q − 2 steps are taken by ``starter``, a Runge-Kutta
+    method of order q − 1, whose local error is of the order of the whole method's error; the lower orders of the same
+    family fill in afterwards. Where the budget cannot pay for that (fewer than ``3 × order`` steps' worth), the method
+    warms up through its lower orders alone.
+    """
+
+    order: int = 2  # type: ignore[assignment]
+    coordinates: Coordinates = NOISE  # type: ignore[assignment]
+    variable: Variable = SIGMA
+    starter: Solver | None = None
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
+        past = (Node(s, flow(x, s), flow.coordinates), *past)[: self.order]
+        # An evaluation at an infinite value of the variable carries no weight in a polynomial; a step to one holds p.
+        nodes = [n for n in past if n.coordinates == flow.coordinates and math.isfinite(self.variable.of(n.level))]
+        if not nodes or not math.isfinite(self.variable.of(t)) or nodes[0] is not past[0]:
+            nodes = [past[0]]
+        x = flow.coordinates.transport(s, t) @ x
+        for c, node in zip(weights(flow.process, flow.coordinates, self.variable, [n.level for n in nodes], s, t), nodes, strict=True):
+            x = x + c @ node.p
+        return x, past
+
+    def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
+        if self.starter is None or not starts:
+            return [self] * len(starts)
+        count = self._starting(starts[0])
+        if budget is not None and len(starts) + count * (self.starter.evaluations - 1) > budget:
+            count = 0
+        return [self.starter] * min(count, len(starts)) + [self] * (len(starts) - count)
+
+    def steps(self, budget: int, start: Level) -> int:
+        if self.starter is None:
+            return budget
+        count = self._starting(start)
+        fewer = budget - count * (self.starter.evaluations - 1)
+        return fewer if fewer >= START_FROM * self.order else budget
+
+    def _starting(self, start: Level) -> int:
+        """How many steps the starter takes: one more where the first evaluation cannot enter a polynomial."""
+        return self.order - 2 + (not math.isfinite(self.variable.of(start)))
+
+
+#: A start by Runge-Kutta pays when at least this many steps per order follow; measured in benchmarks.
+START_FROM = 3

@@ -1,0 +1,91 @@
+r"""Runge-Kutta methods by tableau, on :math:`d(P^{-1}x) = dc\,p` with the coordinates' own clock c.
+
+A method is its Butcher tableau and nothing else. In NOISE coordinates c = σ̄ and the trapezoid is the sampler of EDM.
+From pure noise, where σ̄ = ∞, the same tableau is used in VELOCITY coordinates, whose clock σ̄/(1+σ̄) is finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..coordinates import NOISE, VELOCITY, Coordinates
+from ..operators import Operator
+from ..plan import Flow, Node
+from ..processes import Level
+from .base import Solver, Step
+from .multistep import Multistep
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An explicit Runge-Kutta method: nodes c, stage weights a (lower triangular), step weights b."""
+
+    order: int
+    c: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+
+HEUN = Tableau(2, (0, 1), ((), (1,)), (1 / 2, 1 / 2))
+MIDPOINT = Tableau(2, (0, 1 / 2), ((), (1 / 2,)), (0, 1))
+RALSTON = Tableau(2, (0, 2 / 3), ((), (2 / 3,)), (1 / 4, 3 / 4))
+KUTTA3 = Tableau(3, (0, 1 / 2, 1), ((), (1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6))
+RK4 = Tableau(4, (0, 1 / 2, 1 / 2, 1), ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+
+
+@dataclass(frozen=True)
+class RungeKutta(Solver):
+    """One step of ``tableau`` in the coordinates' own clock.
+
+    Evaluations that do not make a whole step are spent on single-evaluation Adams-Bashforth steps of the same order
+    before the end: they use the evaluations the Runge-Kutta steps began with, so the run keeps its order.
+    """
+
+    tableau: Tableau
+    coordinates: Coordinates = NOISE  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.coordinates.clock is None:
+            raise ValueError(f"coordinates={self.coordinates!r} have no clock of their own to place the stages in; use NOISE or VELOCITY")
+
+    @property
+    def order(self) -> int:
+        return self.tableau.order
+
+    @property
+    def evaluations(self) -> int:
+        return len(self.tableau.b)
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
+        c, clock = flow.coordinates, flow.coordinates.clock
+        assert clock is not None
+        gap = c.gap(s, t)
+        ps: list[Any] = []
+        for node, row in zip(self.tableau.c, self.tableau.a, strict=True):
+            at = s if node == 0 else t if node == 1 else flow.process.at(clock, clock.of(s) + node * (clock.of(t) - clock.of(s)))
+            ps.append(flow(_combined(c.transport(s, at), x, c.P(at) @ gap, row, ps), at))
+        past = (Node(s, ps[0], c), *past)
+        return _combined(c.transport(s, t), x, c.P(t) @ gap, self.tableau.b, ps), past
+
+    def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
+        n, e = len(starts), self.evaluations
+        single = 0 if budget is None else max(0, -((budget - n * e) // (e - 1)))
+        if single >= e and n > budget:
+            raise ValueError(f"a grid of {n} steps before the end needs at least {n} evaluations; nfe leaves {budget} for them")
+        return [self] * (n - single) + [Multistep(self.order, self.coordinates, self.coordinates.clock)] * single
+
+    def steps(self, budget: int, start: Level) -> int:
+        return sum(divmod(budget, self.evaluations))
+
+    def from_singular(self) -> Solver:
+        return replace(self, coordinates=VELOCITY)
+
+
+def _combined(carry: Operator, x: Any, gap: Operator, row: Sequence[float], ps: Sequence[Any]) -> Any:
+    x = carry @ x
+    for weight, p in zip(row, ps, strict=False):
+        if weight:
+            x = x + (gap * weight) @ p
+    return x
