@@ -4,7 +4,7 @@
     x = flowsolve.sample(model, solver="ddim", nfe=20, n=64, seed=0)
 """
 
-from . import grids, solvers
+from . import exact, grids, solvers
 from .denoiser import Denoiser, Prediction, clip, dynamic_threshold
 from .errors import BudgetExceeded, NonFiniteError
 from .processes import EDM, VE, VP, Level, Process, RectifiedFlow, SubVP, tables
@@ -28,6 +28,7 @@ __all__ = [
     "SubVP",
     "clip",
     "dynamic_threshold",
+    "exact",
     "grids",
     "sample",
     "solve",

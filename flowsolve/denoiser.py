@@ -69,23 +69,23 @@ def _x0(level: Level, sigma_data: float) -> Linear:
 
 
 def _v(level: Level, sigma_data: float) -> Linear:
-    a, r = _numbers(level)
+    a, r = numbers(level)
     n = a * a + r * r
     return _scalars((a / n, -r / n), (r / n, a / n))
 
 
 def _velocity(level: Level, sigma_data: float) -> Linear:
-    a, r = _numbers(level)
+    a, r = numbers(level)
     return _scalars((1 / (a + r), -r / (a + r)), (1 / (a + r), a / (a + r)))
 
 
 def _score(level: Level, sigma_data: float) -> Linear:
-    a, r = _numbers(level)
+    a, r = numbers(level)
     return _scalars((1 / a, r * r / a), (0.0, -r))
 
 
 def _F(level: Level, sigma_data: float) -> Linear:
-    a, r = _numbers(level)
+    a, r = numbers(level)
     n = r * r + (a * sigma_data) ** 2
     # ε̂ = (x − A x̂0)/R with the division carried out, so that nothing cancels as R → 0.
     return _scalars((a * sigma_data**2 / n, r * sigma_data / math.sqrt(n)), (r / n, -a * sigma_data / math.sqrt(n)))
@@ -95,9 +95,10 @@ def _scalars(x0: tuple[float, float], eps: tuple[float, float]) -> Linear:
     return Linear((Scalar(x0[0]), Scalar(x0[1])), (Scalar(eps[0]), Scalar(eps[1])))
 
 
-def _numbers(level: Level) -> tuple[float, float]:
+def numbers(level: Level) -> tuple[float, float]:
+    """(A, R) of a scalar level. Raises ValueError for other operators."""
     if not (isinstance(level.A, Scalar) and isinstance(level.R, Scalar)):
-        raise ValueError('this prediction is defined for scalar processes; a matrix process takes predicts="eps" or "x0"')
+        raise ValueError(f'defined for scalar processes only, got {level}; a matrix process takes predicts="eps" or "x0"')
     return level.A.value, level.R.value
 
 
@@ -237,7 +238,7 @@ class Denoiser:
         dtype = self.dtype or x.dtype
         scaled = x
         if self.predicts == "F":
-            a, r = _numbers(level)
+            a, r = numbers(level)
             scaled = x.mul(1.0 / math.sqrt(r * r + (a * self.sigma_data) ** 2))
         if self.time is None:
             label = self.process.label(level)

@@ -1,0 +1,213 @@
+r"""Exact denoisers of known data distributions: the library's measuring instruments.
+
+If the data are a mixture :math:`\sum_k w_k N(m_k, C_k)`, a noisy state at a level (A, R) has the law
+:math:`\sum_k w_k N(Am_k, S_k)` with :math:`S_k = A C_k A^T + RR^T`. With the responsibilities
+:math:`r_k \propto w_k N(x; Am_k, S_k)` and :math:`d_k = x - Am_k`,
+
+.. math::
+   \nabla\log p = -\sum_k r_k S_k^{-1}d_k,\qquad
+   \hat\varepsilon = R^T\sum_k r_k S_k^{-1}d_k,\qquad
+   \hat x_0 = \sum_k r_k\,(m_k + C_kA^TS_k^{-1}d_k).
+
+Each of the two estimates is computed by itself, never as the difference of x and the other, and handed to solvers as the
+velocity ε̂ − x̂0, from which both are recovered without cancellation at either end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser, Prediction, numbers
+from .processes import Level, Process
+
+
+class _Law(torch.nn.Module):
+    """A mixture of K Gaussians in D dimensions, covariances by their eigenvectors (none: diagonal) and eigenvalues."""
+
+    log_weights: Tensor  # (K,)
+    means: Tensor  # (K, D)
+    basis: Tensor | None  # (K, D, D), columns are eigenvectors
+    variances: Tensor  # (K, D), or (K, 1) if all covariances are isotropic
+
+    def __init__(self, log_weights: Tensor, means: Tensor, basis: Tensor | None, variances: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("log_weights", log_weights)
+        self.register_buffer("means", means)
+        self.register_buffer("basis", basis)
+        self.register_buffer("variances", variances)
+
+    @property
+    def isotropic(self) -> bool:
+        return self.basis is None and self.variances.shape[1] == 1
+
+    def forward(self, x: Tensor, a: float, r: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(x̂0, ε̂, log density) at x of shape (batch, D)."""
+        v = a * a * self.variances + r * r
+        if self.isotropic:
+            d = None
+            far = torch.cdist(x, a * self.means, compute_mode="donot_use_mm_for_euclid_dist").square() / v.T
+            log_det = x.shape[1] * v.log().sum(1)
+        else:
+            d = x[:, None] - a * self.means  # (batch, K, D), in the eigenbasis from here on
+            if self.basis is not None:
+                d = torch.einsum("bkd,kde->bke", d, self.basis)
+            far = (d.square() / v).sum(2)
+            log_det = v.log().sum(1)
+        log_p = self.log_weights - 0.5 * (far + log_det + x.shape[1] * math.log(2.0 * math.pi))
+        responsibility = log_p.softmax(1)
+        log_density = log_p.logsumexp(1)
+        if d is None:
+            v, c = v[:, 0], self.variances[:, 0]
+            by_v, by_c = responsibility / v, responsibility * (a * c / v)
+            eps = r * (by_v.sum(1, keepdim=True) * x - a * (by_v @ self.means))
+            x0 = by_c.sum(1, keepdim=True) * x + (responsibility - a * by_c) @ self.means
+            return x0, eps, log_density
+        eps, shift = d * (r / v), d * (a * self.variances / v)
+        if self.basis is not None:
+            eps, shift = (torch.einsum("bke,kde->bkd", y, self.basis) for y in (eps, shift))
+        x0 = torch.einsum("bk,bkd->bd", responsibility, shift + self.means)
+        return x0, torch.einsum("bk,bkd->bd", responsibility, eps), log_density
+
+
+class Exact(Denoiser):
+    """A denoiser without error, float64. Use one of the subclasses."""
+
+    net: _Law
+
+    def __init__(self, process: Process, law: _Law, shape: Sequence[int]) -> None:
+        super().__init__(net=law, process=process, predicts="velocity", shape=tuple(shape))
+
+    def _at(self, x: Tensor, level: Level | float) -> tuple[Tensor, Tensor, Tensor]:
+        a, r = numbers(level if isinstance(level, Level) else self.process.level(level))
+        return self.net(x.to(self.net.means.dtype).flatten(1), a, r)
+
+    def evaluate(self, x: Tensor, level: Level) -> Tensor:
+        x0, eps, _ = self._at(x, level)
+        return (eps - x0).view(x.shape)
+
+    def __call__(self, x: Tensor, level: Level | float) -> Prediction:
+        """The posterior mean E[x0 | x] and the exact ε̂ at x (batch, *shape), in float64."""
+        x0, eps, _ = self._at(x, level)
+        return Prediction(x0.view(x.shape), eps.view(x.shape))
+
+    def score(self, x: Tensor, level: Level | float) -> Tensor:
+        """∇ log p at x (batch, *shape) on a level with noise: −ε̂/R."""
+        level = level if isinstance(level, Level) else self.process.level(level)
+        return self(x, level).eps / -numbers(level)[1]
+
+    def log_density(self, x: Tensor, level: Level | float) -> Tensor:
+        """log p of the noisy state x (batch, *shape), in nats, shape (batch,)."""
+        return self._at(x, level)[2]
+
+    def draw(self, n: int, *, level: Level | float | None = None, seed: int = 0) -> Tensor:
+        """``n`` exact samples (n, *shape): of the data, or of the noisy state at ``level``."""
+        law, generator = self.net, torch.Generator().manual_seed(seed)
+        k = torch.multinomial(law.log_weights.exp().cpu(), n, replacement=True, generator=generator).to(law.means.device)
+
+        def normal() -> Tensor:
+            return torch.randn(n, law.means.shape[1], dtype=law.means.dtype, generator=generator).to(law.means.device)
+
+        spread = normal() * law.variances[k].sqrt()
+        if law.basis is not None:
+            spread = torch.einsum("be,bde->bd", spread, law.basis[k])
+        x = law.means[k] + spread
+        if level is not None:
+            a, r = numbers(level if isinstance(level, Level) else self.process.level(level))
+            x = a * x + r * normal()
+        return x.view(n, *self.shape)
+
+
+class Mixture(Exact):
+    """Data from Σ w_k N(m_k, C_k).
+
+    Args:
+        process: a scalar process.
+        weights: K positive numbers; they are normalised.
+        means: (K, *shape).
+        covariances: one for all components or a sequence of K; each a number (isotropic), a tensor of shape ``shape``
+            (diagonal) or of shape (D, D) with D the size of a sample (full).
+
+    Raises:
+        ValueError: for shapes that do not fit, weights that are not positive, a covariance that is not.
+    """
+
+    def __init__(self, process: Process, weights: Any, means: Any, covariances: Any = 0.0) -> None:
+        means = torch.as_tensor(means, dtype=torch.float64)
+        log_weights = torch.as_tensor(weights, dtype=torch.float64).log()
+        if means.ndim < 2 or len(means) == 0 or log_weights.shape != means.shape[:1]:
+            raise ValueError(
+                f"weights have shape {tuple(log_weights.shape)}, means {tuple(means.shape)}; expected (K,) and (K, *shape) with K >= 1"
+            )
+        if not torch.isfinite(log_weights).all():
+            raise ValueError(f"weights={weights!r}: expected positive numbers")
+        shape = tuple(means.shape[1:])
+        many = covariances if isinstance(covariances, (list, tuple)) else [covariances] * len(means)
+        if len(many) != len(means):
+            raise ValueError(f"{len(many)} covariances for {len(means)} means; expected one for all or one for each")
+        basis, variances = _decompose([torch.as_tensor(c, dtype=torch.float64) for c in many], shape)
+        super().__init__(process, _Law(log_weights.log_softmax(0), means.flatten(1), basis, variances), shape)
+
+
+def _decompose(covariances: list[Tensor], shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor]:
+    size = math.prod(shape)
+    full = any(c.ndim == 2 and c.shape == (size, size) and c.shape != shape for c in covariances)
+    wide = full or any(c.ndim > 0 for c in covariances)
+    vectors, values = [], []
+    for c in covariances:
+        if c.ndim == 0 or c.shape == shape:
+            value, vector = c.reshape(-1).expand(size if wide else 1), torch.eye(size if full else 1, dtype=torch.float64)
+        elif c.shape == (size, size):
+            value, vector = torch.linalg.eigh(0.5 * (c + c.T))
+            value = torch.where(value.abs() < 1e-12 * value.abs().max(), 0.0, value)  # a semi-definite covariance is welcome
+        else:
+            raise ValueError(f"a covariance has shape {tuple(c.shape)}; expected a number, {shape} or {(size, size)}")
+        if not (value >= 0).all():
+            raise ValueError(f"a covariance has the negative variance {value.min().item():.3g}; expected a positive semi-definite one")
+        vectors.append(vector)
+        values.append(value)
+    return torch.stack(vectors) if full else None, torch.stack(values)
+
+
+class Gaussian(Mixture):
+    """Data from N(mean, covariance); its probability flow has a closed form.
+
+    Args:
+        process: a scalar process.
+        mean: a tensor of one sample's shape.
+        covariance: a number, a tensor of that shape (diagonal) or (D, D) (full).
+    """
+
+    def __init__(self, process: Process, mean: Any, covariance: Any = 1.0) -> None:
+        super().__init__(process, [1.0], torch.as_tensor(mean, dtype=torch.float64)[None], [covariance])
+
+    def flow(self, x: Tensor, s: Level | float, t: Level | float) -> Tensor:
+        """The exact solution of the probability-flow ODE at t from x (batch, *shape) at s.
+
+        In the covariance's eigenbasis :math:`x_t = A_tm + \\sqrt{v_t/v_s}\\,(x_s - A_sm)`, :math:`v = A^2c + R^2`.
+        """
+        (a_s, r_s), (a_t, r_t) = (numbers(u if isinstance(u, Level) else self.process.level(u)) for u in (s, t))
+        law = self.net
+        ratio = ((a_t**2 * law.variances[0] + r_t**2) / (a_s**2 * law.variances[0] + r_s**2)).sqrt()
+        d = x.to(law.means.dtype).flatten(1) - a_s * law.means[0]
+        d = d * ratio if law.basis is None else ((d @ law.basis[0]) * ratio) @ law.basis[0].T
+        return (a_t * law.means[0] + d).view(x.shape)
+
+
+class Dirac(Gaussian):
+    """Data that are one point, of any shape: ε̂ is constant along every path of the flow."""
+
+    def __init__(self, process: Process, x0: Any) -> None:
+        super().__init__(process, x0, 0.0)
+
+
+class Empirical(Mixture):
+    """The data themselves: equal point masses at ``data`` (K, *shape). What a network that memorised them would say."""
+
+    def __init__(self, process: Process, data: Any) -> None:
+        data = torch.as_tensor(data)
+        super().__init__(process, torch.ones(len(data)), data)
