@@ -1,14 +1,16 @@
 """flowsolve: sampling from diffusion and flow models, for every solver and every trained network.
 
-    model = flowsolve.Denoiser(net, process=flowsolve.VP(), predicts="eps", shape=(3, 32, 32))
-    x = flowsolve.sample(model, solver="ddim", nfe=20, n=64, seed=0)
+model = flowsolve.Denoiser(net, process=flowsolve.VP(), predicts="eps", shape=(3, 32, 32))
+x = flowsolve.sample(model, solver="ddim", nfe=20, n=64, seed=0)
 """
 
 from . import exact, grids, solvers
 from .denoiser import Denoiser, Prediction, clip, dynamic_threshold
+from .encoding import encode
 from .errors import BudgetExceeded, NonFiniteError
 from .processes import EDM, VE, VP, Level, Process, RectifiedFlow, SubVP, tables
-from .sampling import Solution, State, sample, solve
+from .run import Solution, State
+from .sampling import sample, solve
 
 __version__ = "0.1.0"
 
@@ -28,6 +30,7 @@ __all__ = [
     "SubVP",
     "clip",
     "dynamic_threshold",
+    "encode",
     "exact",
     "grids",
     "sample",

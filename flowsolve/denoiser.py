@@ -142,7 +142,7 @@ class Denoiser:
         TypeError, ValueError: at construction, for arguments that do not fit together.
     """
 
-    net: Callable[..., Tensor]
+    net: Callable[..., Any]
     process: Process
     predicts: str = "eps"
     shape: tuple[int, ...] = ()
@@ -240,19 +240,17 @@ class Denoiser:
         if self.predicts == "F":
             a, r = numbers(level)
             scaled = x.mul(1.0 / math.sqrt(r * r + (a * self.sigma_data) ** 2))
-        if self.time is None:
-            label = self.process.label(level)
-        else:
-            label = (TIMES[self.time] if isinstance(self.time, str) else self.time)(level)
+        told = self.process.label if self.time is None else TIMES[self.time] if isinstance(self.time, str) else self.time
         # A half-precision time would merge neighbouring levels, so it is float32 even for a half-precision network.
-        times = torch.full((len(x),), label, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=x.device)
+        times = torch.full((len(x),), told(level), dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=x.device)
         out = self.net(scaled if scaled.dtype == dtype else scaled.to(dtype), times, **self.conditioning)
         if not isinstance(out, Tensor):
             raise TypeError(f"the network returned {type(out).__name__}; expected a tensor of shape {tuple(x.shape)} (wrap it)")
         if out.shape != x.shape:
+            doubled = out.ndim > 1 and out.shape[1] == 2 * x.shape[1]
             raise ValueError(
                 f"the network returned shape {tuple(out.shape)} for a state of shape {tuple(x.shape)}; expected the same shape"
-                + (" (a learned variance? return the first half of the channels)" if out.ndim > 1 and out.shape[1] == 2 * x.shape[1] else "")
+                + " (a learned variance? return the first half of the channels)" * doubled
             )
         if self.correct_x0 is None:
             return out

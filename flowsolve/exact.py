@@ -77,14 +77,17 @@ class _Law(torch.nn.Module):
 class Exact(Denoiser):
     """A denoiser without error, float64. Use one of the subclasses."""
 
-    net: _Law
-
     def __init__(self, process: Process, law: _Law, shape: Sequence[int]) -> None:
         super().__init__(net=law, process=process, predicts="velocity", shape=tuple(shape))
 
+    @property
+    def law(self) -> _Law:
+        assert isinstance(self.net, _Law)
+        return self.net
+
     def _at(self, x: Tensor, level: Level | float) -> tuple[Tensor, Tensor, Tensor]:
         a, r = numbers(level if isinstance(level, Level) else self.process.level(level))
-        return self.net(x.to(self.net.means.dtype).flatten(1), a, r)
+        return self.law(x.to(self.law.means.dtype).flatten(1), a, r)
 
     def evaluate(self, x: Tensor, level: Level) -> Tensor:
         x0, eps, _ = self._at(x, level)
@@ -106,7 +109,7 @@ class Exact(Denoiser):
 
     def draw(self, n: int, *, level: Level | float | None = None, seed: int = 0) -> Tensor:
         """``n`` exact samples (n, *shape): of the data, or of the noisy state at ``level``."""
-        law, generator = self.net, torch.Generator().manual_seed(seed)
+        law, generator = self.law, torch.Generator().manual_seed(seed)
         k = torch.multinomial(law.log_weights.exp().cpu(), n, replacement=True, generator=generator).to(law.means.device)
 
         def normal() -> Tensor:
@@ -191,7 +194,7 @@ class Gaussian(Mixture):
         In the covariance's eigenbasis :math:`x_t = A_tm + \\sqrt{v_t/v_s}\\,(x_s - A_sm)`, :math:`v = A^2c + R^2`.
         """
         (a_s, r_s), (a_t, r_t) = (numbers(u if isinstance(u, Level) else self.process.level(u)) for u in (s, t))
-        law = self.net
+        law = self.law
         ratio = ((a_t**2 * law.variances[0] + r_t**2) / (a_s**2 * law.variances[0] + r_s**2)).sqrt()
         d = x.to(law.means.dtype).flatten(1) - a_s * law.means[0]
         d = d * ratio if law.basis is None else ((d @ law.basis[0]) * ratio) @ law.basis[0].T

@@ -62,8 +62,10 @@ def _strictly_decreasing(levels: Sequence[Level]) -> tuple[Level, ...]:
 class _TimeGrid(Grid):
     """A grid in the process's own time; on a table, times are rounded to indices as the source does."""
 
-    #: Which way a fractional index goes to the table's.
-    rounding = staticmethod(np.round)
+    @staticmethod
+    def rounding(indices: np.ndarray) -> np.ndarray:
+        """Which way a fractional index goes to the table's."""
+        return np.round(indices)
 
     def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
         start, end = self._ends(process, n, start, end)
@@ -73,9 +75,9 @@ class _TimeGrid(Grid):
             times = self.rounding(low + self.indices(n if end.clean else n + 1, start.t - low + 1.0))
             noisy = [process.level(min(start.t, max(low, float(t)))) for t in times]
             return _strictly_decreasing([*noisy, *([end] if end.clean else [])])
-        low = end.t
-        if math.isinf(low):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
-            return _strictly_decreasing([*(self._continuous(process, n - 1, start, process.level(process.t_min)) if n > 1 else [start]), end])
+        if math.isinf(end.t):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
+            noisy = self._continuous(process, n - 1, start, process.level(process.t_min)) if n > 1 else [start]
+            return _strictly_decreasing([*noisy, end])
         return _strictly_decreasing(self._continuous(process, n, start, end))
 
     def _continuous(self, process: Process, n: int, start: Level, end: Level) -> list[Level]:
@@ -95,7 +97,9 @@ class _TimeGrid(Grid):
 class Uniform(_TimeGrid):
     """τ_i = ⌊c i⌋ on a table (arXiv 2010.02502, appendix D.2); equal steps in time otherwise."""
 
-    rounding = staticmethod(np.floor)
+    @staticmethod
+    def rounding(indices: np.ndarray) -> np.ndarray:
+        return np.floor(indices)
 
     def fractions(self, n: int) -> np.ndarray:
         return np.linspace(1.0, 0.0, n + 1)
@@ -111,7 +115,9 @@ class Quadratic(_TimeGrid):
     On a table the run starts from 0.8 T, which is near enough to noise for the images of the paper.
     """
 
-    rounding = staticmethod(np.floor)
+    @staticmethod
+    def rounding(indices: np.ndarray) -> np.ndarray:
+        return np.floor(indices)
 
     def fractions(self, n: int) -> np.ndarray:
         return np.linspace(1.0, 0.0, n + 1) ** 2

@@ -14,8 +14,7 @@ the run's own memory first: networks may reuse their output buffers.
 from __future__ import annotations
 
 import weakref
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -23,96 +22,9 @@ from torch import Tensor
 
 from .coordinates import Coordinates
 from .denoiser import Denoiser, Linear
+from .flow import Door, Leg, drive
 from .operators import Operator, combine
 from .processes import Level, Process
-
-
-class Door(ABC):
-    """The only way to the network: it asks, counts and reports. One kind works on tensors, one on symbols."""
-
-    process: Process
-    stopped: bool = False
-
-    @abstractmethod
-    def ask(self, x: Any, s: Level, coordinates: Coordinates) -> Any:
-        """One evaluation at (x, s): p in ``coordinates``."""
-
-    @abstractmethod
-    def noise(self) -> Any:
-        """Fresh standard normal noise in the state's shape."""
-
-    @abstractmethod
-    def arrive(self, x: Any, t: Level) -> None:
-        """Told by the loop that a step ended with ``x`` on ``t``."""
-
-    def reached(self, x: Any, t: Level) -> None:
-        """Told by a method that subdivides its steps how far it has come."""
-
-    def parameters(self) -> Iterable[Any]:
-        """What gradients may be asked for besides the state."""
-        return ()
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What a solver's step sees: the door, in the solver's coordinates, and the one move all steps are made of."""
-
-    door: Door
-    coordinates: Coordinates
-
-    @property
-    def process(self) -> Process:
-        """Where a step finds the levels of its stages."""
-        return self.door.process
-
-    def __call__(self, x: Any, s: Level) -> Any:
-        """One evaluation of the network at (x, s): p."""
-        return self.door.ask(x, s, self.coordinates)
-
-    def move(self, x: Any, s: Level, t: Level, p: Any) -> Any:
-        """x at t if p is held from s: Ψ x + (S_t − Ψ S_s) p."""
-        carry, c = self.coordinates.hold(s, t)
-        return carry @ x + c @ p
-
-    def noise(self) -> Any:
-        """Fresh standard normal noise in the state's shape."""
-        return self.door.noise()
-
-
-class Node(NamedTuple):
-    """One remembered evaluation: p at a level, in the coordinates it was asked in."""
-
-    level: Level
-    p: Any
-    coordinates: Coordinates
-
-
-class Rule(Protocol):
-    """What the loop needs of a solver."""
-
-    @property
-    def coordinates(self) -> Coordinates: ...
-
-    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> tuple[Any, tuple[Node, ...]]: ...
-
-
-class Leg(NamedTuple):
-    """One step of a run: which rule takes the state from s to t."""
-
-    rule: Rule
-    s: Level
-    t: Level
-
-
-def drive(legs: Sequence[Leg], door: Door, x: Any) -> Any:
-    """The loop. It drives every solver, on tensors and on symbols."""
-    past: tuple[Node, ...] = ()
-    for rule, s, t in legs:
-        x, past = rule.step(Flow(door, rule.coordinates), x, s, t, past)
-        door.arrive(x, t)
-        if door.stopped:
-            break
-    return x
 
 
 class Symbol:
@@ -158,10 +70,10 @@ class Combine(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Value ``out`` = the ``index``-th fresh noise of the run."""
+    """Value ``out`` = the ``number``-th fresh noise of the run."""
 
     out: int
-    index: int
+    number: int
 
 
 class Arrive(NamedTuple):
@@ -255,9 +167,7 @@ class Plan:
 
     levels: tuple[Level, ...]
     program: tuple[Instruction, ...]
-    _bound: weakref.WeakKeyDictionary[Denoiser, _Bound] = field(
-        default_factory=weakref.WeakKeyDictionary, init=False, repr=False
-    )
+    _bound: weakref.WeakKeyDictionary[Denoiser, _Bound] = field(default_factory=weakref.WeakKeyDictionary, init=False, repr=False)
 
     @classmethod
     def trace(cls, process: Process, legs: Sequence[Leg]) -> Plan:
@@ -289,7 +199,7 @@ class Plan:
             elif isinstance(item, _Ask):
                 values[item.out] = ask(model, values[item.x], item.level, item.linear, watch)
             elif isinstance(item, Draw):
-                values[item.out] = noise(item.index)
+                values[item.out] = noise(item.number)
             else:
                 x = values[item.x]
                 if watch.arrived(x, item.level):

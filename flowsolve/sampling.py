@@ -2,170 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .coordinates import Coordinates
-from .denoiser import Denoiser, Linear
-from .errors import BudgetExceeded, NonFiniteError, unknown
-from .grids import Explicit, Grid
+from .denoiser import Denoiser
+from .errors import unknown
+from .grids import Grid
 from .grids import resolve as resolve_grid
 from .noise import check_seed, normal
-from .operators import combine
-from .plan import Door, Leg, Plan, ask, drive
-from .processes import Level, Process
-from .solvers import Solver, legs
+from .processes import Level
+from .run import DEFAULT_NFE, Layout, Solution, Span, State, integrate, layout
+from .solvers import Solver
 from .solvers import resolve as resolve_solver
 
-#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
-DEFAULT_NFE = 20
+__all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "sample", "solve"]
+
+#: The solver when the caller names none.
 DEFAULT_SOLVER = "ab2"
 
 Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
-Span = tuple[float | None, float | None]
-
-
-class State(NamedTuple):
-    """What a callback sees after each step: the step's number (from 1), evaluations so far, the level and the state."""
-
-    step: int
-    nfe: int
-    level: Level
-    x: Tensor
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A finished run.
-
-    Attributes:
-        x: the result, (n, *shape).
-        nfe: denoiser evaluations spent.
-        grid: the levels of the run, as far as it went.
-        seed: what start and noise were drawn from; None if both were the caller's.
-        path: with keep="path": the states on the grid, (steps + 1, n, *shape), the start first.
-        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *shape).
-        stopped: True if the callback ended the run early.
-    """
-
-    x: Tensor
-    nfe: int
-    grid: tuple[Level, ...]
-    seed: int | None
-    path: Tensor | None = None
-    x0_path: Tensor | None = None
-    stopped: bool = False
-
-
-class _Record:
-    """Watches a run: counts, keeps what was asked for, remembers where the first NaN was. No device syncs."""
-
-    def __init__(self, keep: frozenset[str], callback: Callable[[State], Any] | None, bar: Any) -> None:
-        self.keep, self.callback, self.bar = keep, callback, bar
-        self.sums: list[Tensor] = []
-        self.asked: list[Level] = []
-        self.reached: list[Level] = []
-        self.path: list[Tensor] = []
-        self.x0: list[Tensor] = []
-
-    def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
-        # One reduction, looked at only when the run is over: a NaN or Inf anywhere makes the sum one.
-        self.sums.append(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None))
-        self.asked.append(level)
-        if "x0" in self.keep:
-            self.x0.append(combine(linear.x0, (x, out)))
-        if self.bar is not None:
-            self.bar.update()
-
-    def arrived(self, x: Tensor, level: Level) -> bool:
-        self.reached.append(level)
-        if "path" in self.keep:
-            self.path.append(x)
-        if self.callback is None:
-            return False
-        return self.callback(State(len(self.reached), len(self.asked), level, x)) is True
-
-    def check(self, x: Tensor) -> None:
-        """Raise if ``x`` is not finite, naming the first evaluation that was not."""
-        if torch.isfinite(x.detach().sum()) or torch.isfinite(x).all():
-            return
-        bad = (~torch.isfinite(x.detach()).flatten(1).all(1)).nonzero().flatten().tolist()
-        first = next((k for k, ok in enumerate(torch.isfinite(torch.stack(self.sums)).tolist()) if not ok), None)
-        raise NonFiniteError(x, None if first is None else self.asked[first], None if first is None else first + 1, bad)
-
-
-class _LiveDoor(Door):
-    """The door on tensors, for solvers whose arithmetic depends on the data."""
-
-    def __init__(self, model: Denoiser, record: _Record, noise: Callable[[int], Tensor], cap: int | None, x: Tensor, level: Level) -> None:
-        self.model, self.process, self.record, self.draw, self.cap = model, model.process, record, noise, cap
-        self.x, self.level, self.draws = x, level, 0
-
-    def ask(self, x: Tensor, s: Level, coordinates: Coordinates) -> Tensor:
-        if self.cap is not None and len(self.record.asked) >= self.cap:
-            raise BudgetExceeded(len(self.record.asked), self.x, self.level)
-        linear = self.model.linear(s)
-        out = ask(self.model, x, s, linear, self.record)
-        self.record.check(out)
-        return combine(linear.mix(coordinates.p_of), (x, out))
-
-    def noise(self) -> Tensor:
-        self.draws += 1
-        return self.draw(self.draws - 1)
-
-    def reached(self, x: Tensor, t: Level) -> None:
-        self.x, self.level = x, t
-
-    def arrive(self, x: Tensor, t: Level) -> None:
-        self.reached(x, t)
-        self.stopped = self.record.arrived(x, t)
-
-    def parameters(self) -> Iterable[Any]:
-        net = self.model.net
-        return [p for p in net.parameters() if p.requires_grad] if isinstance(net, torch.nn.Module) else ()
-
-
-class Layout(NamedTuple):
-    """A run before it has a model: its levels, its legs, and its plan if the solver has one."""
-
-    levels: tuple[Level, ...]
-    legs: tuple[Leg, ...]
-    plan: Plan | None
-
-
-@lru_cache(maxsize=256)
-def layout(solver: Solver, process: Process, grid: Grid | None, nfe: int | None, span: Span) -> Layout:
-    """Levels, legs and plan of a run; cached, since coefficients do not depend on the model or the data."""
-    start = None if span[0] is None else process.level(span[0])
-    end = None if span[1] is None else process.level(span[1])
-    if isinstance(grid, Explicit):
-        levels = grid.levels(process, None, start, end)
-    elif solver.evaluations is None:
-        if grid is not None:
-            raise ValueError(f"{solver} chooses its own steps and cannot fill grid={grid}; leave grid out, or give the times to stop at")
-        start, end = start or process.start, end or process.clean
-        quiet = process.level(process.t_min)
-        levels = (start, *([quiet] if end.clean and not quiet.clean and quiet.t < start.t else []), end)
-    else:
-        nfe = DEFAULT_NFE if nfe is None else nfe
-        clean = (end or process.clean).clean
-        grid = resolve_grid(grid, process)
-        beginning = grid.levels(process, nfe, start, end)[0]  # not always the process's: the paper's τ starts below it
-        n = solver.steps(nfe - clean, beginning) + clean
-        if n < 1:
-            raise ValueError(f"nfe={nfe} does not pay for one step of {solver}, which takes {solver.evaluations}")
-        levels = grid.levels(process, n, start, end)
-    run = tuple(legs(solver, levels, None if solver.evaluations is None else nfe))
-    plan = Plan.trace(process, run) if solver.fixed else None
-    if plan is not None and nfe is not None and plan.nfe > nfe:
-        raise ValueError(f"a grid of {len(run)} steps costs {plan.nfe} evaluations with {solver}, but nfe={nfe}; give one of the two")
-    return Layout(levels, run, plan)
 
 
 def solve(
@@ -215,42 +73,19 @@ def solve(
         BudgetExceeded: an adaptive solver reached ``nfe``; the exception carries the state and level reached.
         NonFiniteError: the network returned NaN or Inf; the exception carries the state and the level.
     """
-    _check_model(model)
-    chosen = resolve_solver(solver, options)
-    if nfe is not None and (isinstance(nfe, bool) or not isinstance(nfe, int)):
-        raise TypeError(f"nfe={nfe!r}: expected a positive integer")
-    if nfe is not None and nfe < 1:
-        raise ValueError(f"nfe={nfe!r}: expected a positive integer, the number of network evaluations to spend")
+    check_model(model)
+    run = check_layout(model, solver, nfe, grid, span, options)
+    used = None if start is not None and (noise is not None or run.plan is None or run.plan.draws == 0) else check_seed(seed)
+    x = _begin(model, run.levels[0], n, start, used, first, device)
     kept = frozenset([keep] if isinstance(keep, str) else keep or ())
     for what in kept - {"path", "x0"}:
         raise ValueError(unknown("keep", what, ("path", "x0")))
-    run = layout(chosen, model.process, None if grid is None else resolve_grid(grid, model.process), nfe, _check_span(span))
-    used = None if start is not None and (noise is not None or run.plan is None or run.plan.draws == 0) else check_seed(seed)
-    x = _start(model, run.levels[0], n, start, used, first, device)
-    draw = _noise(noise, x, used, first)
-    bar = _bar(progress, run.plan.nfe if run.plan is not None else nfe)
-    record = _Record(kept, callback, bar)
-    begin = x
-    with torch.enable_grad() if differentiable else torch.no_grad(), bar or contextlib.nullcontext():
-        if run.plan is not None:
-            x = run.plan.run(model, x, draw, record)
-        else:
-            door = _LiveDoor(model, record, draw, nfe, x, run.levels[0])
-            x = drive(run.legs, door, x)
-            door.cap = None  # a backward pass through the adjoint asks again
-        record.check(x)
-    return Solution(
-        x=x,
-        nfe=len(record.asked),
-        grid=(run.levels[0], *record.reached),
-        seed=used,
-        path=torch.stack([begin, *record.path]) if "path" in kept else None,
-        x0_path=torch.stack(record.x0) if "x0" in kept else None,
-        stopped=len(record.reached) < len(run.legs),
-    )
+    return integrate(model, run, x, nfe, _noise(noise, x, used, first), used, kept, callback, progress, differentiable)
 
 
-def sample(model: Denoiser, *, n: int = 1, batch_size: int | None = None, seed: int | None = None, first: int = 0, **arguments: Any) -> Tensor:
+def sample(
+    model: Denoiser, *, n: int = 1, batch_size: int | None = None, seed: int | None = None, first: int = 0, **arguments: Any
+) -> Tensor:
     """``n`` samples from ``model``, shape (n, *shape). Arguments as in :func:`solve`.
 
     Args:
@@ -259,7 +94,7 @@ def sample(model: Denoiser, *, n: int = 1, batch_size: int | None = None, seed: 
     Raises:
         As :func:`solve`.
     """
-    _check_model(model)
+    check_model(model)
     if batch_size is None:
         return solve(model, n=n, seed=seed, first=first, **arguments).x
     if not (isinstance(batch_size, int) and batch_size >= 1):
@@ -273,7 +108,7 @@ def sample(model: Denoiser, *, n: int = 1, batch_size: int | None = None, seed: 
     return torch.cat([solve(model.rows(i, j, n), n=j - i, seed=seed, first=first + i, **arguments).x for i, j in parts])
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
     if not isinstance(model, Denoiser):
         raise TypeError(
             f"model is a {type(model).__name__}; wrap the network so that its process and prediction are known:\n"
@@ -294,22 +129,28 @@ def _check_count(n: Any) -> None:
         raise ValueError(f"n={n!r}: expected a positive integer, the number of samples")
 
 
-def _start(model: Denoiser, level: Level, n: int, start: Any, seed: int | None, first: int, device: Any) -> Tensor:
-    if start is None:
-        _check_count(n)
-        if isinstance(first, bool) or not isinstance(first, int) or first < 0:
-            raise ValueError(f"first={first!r}: expected a non-negative integer, the number of the first sample")
-        assert seed is not None
-        place = torch.device(device) if device is not None else model.device
-        return model.process.prior(level) @ normal(seed, range(first, first + n), 0, model.shape, model.state_dtype, place)
-    if not isinstance(start, Tensor) or not start.is_floating_point():
-        kind = f"a tensor of {start.dtype}" if isinstance(start, Tensor) else type(start).__name__
-        raise TypeError(f"start is {kind}; expected a floating-point tensor of shape (n, {', '.join(map(str, model.shape))})")
-    if start.ndim != len(model.shape) + 1 or tuple(start.shape[1:]) != model.shape or len(start) == 0:
-        raise ValueError(f"start has shape {tuple(start.shape)}; expected (n, {', '.join(map(str, model.shape))}) with n >= 1")
-    if model.device is not None and start.device != model.device:
-        raise ValueError(f"start is on {start.device}, the network on {model.device}; move one to the other")
-    return start if start.dtype == torch.float64 else start.to(torch.float32)
+def _begin(model: Denoiser, level: Level, n: int, start: Any, seed: int | None, first: int, device: Any) -> Tensor:
+    if start is not None:
+        return check_state(model, "start", start)
+    _check_count(n)
+    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+        raise ValueError(f"first={first!r}: expected a non-negative integer, the number of the first sample")
+    assert seed is not None
+    place = torch.device(device) if device is not None else model.device
+    return model.process.prior(level) @ normal(seed, range(first, first + n), 0, model.shape, model.state_dtype, place)
+
+
+def check_state(model: Denoiser, name: str, x: Any) -> Tensor:
+    """``x`` as a state of the model: float32, or float64 if it is. Raises TypeError or ValueError naming it ``name``."""
+    expected = f"(n, {', '.join(map(str, model.shape))})"
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
+    if x.ndim != len(model.shape) + 1 or tuple(x.shape[1:]) != model.shape or len(x) == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
+    if model.device is not None and x.device != model.device:
+        raise ValueError(f"{name} is on {x.device}, the network on {model.device}; move one to the other")
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
 def _noise(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Callable[[int], Tensor]:
@@ -331,11 +172,12 @@ def _noise(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Call
     return draw
 
 
-def _bar(progress: bool, total: int | None) -> Any:
-    if not progress:
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install 'flowsolve[run]'") from None
-    return tqdm(total=total, unit="eval", leave=False)
+def check_layout(model: Denoiser, solver: Any, nfe: Any, grid: Any, span: Any, options: dict[str, Any], upward: bool = False) -> Layout:
+    """The layout of a run from what a user wrote. Raises TypeError or ValueError naming what does not fit."""
+    chosen = resolve_solver(solver, options)
+    if nfe is not None and (isinstance(nfe, bool) or not isinstance(nfe, int)):
+        raise TypeError(f"nfe={nfe!r}: expected a positive integer")
+    if nfe is not None and nfe < 1:
+        raise ValueError(f"nfe={nfe!r}: expected a positive integer, the number of network evaluations to spend")
+    resolved = None if grid is None else resolve_grid(grid, model.process)
+    return layout(chosen, model.process, resolved, nfe, _check_span(span), upward)

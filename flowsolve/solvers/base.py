@@ -3,7 +3,8 @@ r"""What a solver is: coordinates, a rule that takes one step, and how it spends
 A run is a list of legs, (rule, s, t), made here once and driven by one loop:
 
 * the leg that ends on clean data is the hold of the last prediction, x = x̂0, whatever the solver: one rule for the end;
-* a leg that starts where the solver's coordinates have no inverse (pure noise for NOISE) is taken by ``from_singular``;
+* a leg from or to a level where the solver's coordinates have no inverse (pure noise for NOISE) is taken by
+  ``from_singular``;
 * what a multi-stage method cannot spend in whole steps goes into single-evaluation steps before the end.
 """
 
@@ -17,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..coordinates import DATA, NOISE, Coordinates
-from ..plan import Flow, Leg, Node
+from ..flow import Flow, Leg, Node
 from ..processes import Level
 
 Step = tuple[Any, tuple[Node, ...]]
@@ -57,7 +58,7 @@ class Solver(ABC):
         return budget if self.evaluations is None else budget // self.evaluations
 
     def from_singular(self) -> Solver:
-        """The rule for a step from a level that is singular in these coordinates."""
+        """The rule for a step from or to a level that is singular in these coordinates."""
         return DDIM(coordinates=DATA)
 
 
@@ -68,8 +69,8 @@ def legs(solver: Solver, levels: Sequence[Level], nfe: int | None) -> list[Leg]:
     body = pairs[:-1] if clean else pairs
     budget = None if nfe is None else nfe - clean
     rules = [
-        rule.from_singular() if rule.coordinates.singular(s) else rule
-        for rule, (s, _) in zip(solver.rules([s for s, _ in body], budget), body, strict=True)
+        rule.from_singular() if rule.coordinates.singular(s) or rule.coordinates.singular(t) else rule
+        for rule, (s, t) in zip(solver.rules([s for s, _ in body], budget), body, strict=True)
     ]
     if clean:
         rules.append(DDIM(coordinates=DATA))
@@ -108,6 +109,8 @@ class DDIM(Solver):
         if self.eta == 0.0:
             return flow.move(x, s, t, p), past
         rest = 1.0 - (t.sigma / s.sigma) ** 2  # 1 − ρ
+        if rest < 0.0:
+            raise ValueError(f"eta={self.eta!r}: noise can be added on the way down only, but {t} is noisier than {s}; use eta=0")
         if self.eta**2 * rest > 1.0 + 1e-12:
             raise ValueError(
                 f"eta={self.eta!r} asks for more noise than {t} holds, coming from {s}; "

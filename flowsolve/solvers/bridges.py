@@ -20,11 +20,12 @@ from torch import Tensor
 
 from ..coordinates import NOISE, VELOCITY, Coordinates
 from ..errors import unknown
-from ..plan import Door, Flow, Node
+from ..flow import Door, Flow, Node
 from ..processes import Level
 from .base import Solver, Step
 
 Slope = Callable[[float, Tensor], Tensor]
+Reached = Callable[[float, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Bridge(Solver):
         """Names, with the order and the evaluations per step (None where the method decides)."""
 
     @abstractmethod
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
         """y at ``end``; ``reached(c, y)`` is to be told of accepted steps."""
 
     def from_singular(self) -> Solver:
@@ -121,7 +122,7 @@ class TorchDiffEq(Bridge):
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _TORCHDIFFEQ
 
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
         import torchdiffeq  # two seconds: only for those who use it
 
         options: dict[str, Any] = {}
@@ -139,8 +140,10 @@ class TorchDiffEq(Bridge):
         arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol, "method": self.method, "options": options}
         try:
             if torch.is_grad_enabled():
-                return torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)[-1]
-            return torchdiffeq.odeint(field, y, span, **arguments)[-1]
+                path: Any = torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)
+            else:
+                path = torchdiffeq.odeint(field, y, span, **arguments)
+            return path[-1]
         except AssertionError as error:
             raise RuntimeError(f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and atol={self.atol}") from error
 
@@ -163,7 +166,7 @@ class SciPy(Bridge):
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _SCIPY
 
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Slope, door: Door) -> Tensor:
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
         import scipy.integrate
 
         if torch.is_grad_enabled():
@@ -180,6 +183,6 @@ class SciPy(Bridge):
         while solver.status == "running":
             reached(solver.t, tensor(solver.y))
             message = solver.step()
-        if solver.status == "failed":
-            raise RuntimeError(f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen rtol={self.rtol} and atol={self.atol}")
+            if solver.status == "failed":
+                raise RuntimeError(f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen rtol={self.rtol}, atol={self.atol}")
         return tensor(solver.y).to(y.dtype)

@@ -22,17 +22,15 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from ..coordinates import NOISE, Coordinates
+from ..flow import Flow, Node
 from ..operators import Operator
-from ..plan import Flow, Node
 from ..processes import SIGMA, Level, Process, Variable
 from .base import Solver, Step
 
 _GAUSS = [0.5 * a for a in np.polynomial.legendre.leggauss(24)]
 
 
-def weights(
-    process: Process, coordinates: Coordinates, variable: Variable, nodes: Sequence[Level], s: Level, t: Level
-) -> list[Operator]:
+def weights(process: Process, coordinates: Coordinates, variable: Variable, nodes: Sequence[Level], s: Level, t: Level) -> list[Operator]:
     """The C_j of the module's formula, for evaluations at ``nodes``; all of them, s and t have a finite ``variable``."""
     total = coordinates.hold(s, t)[1]
     if len(nodes) == 1:
@@ -87,21 +85,22 @@ class Multistep(Solver):
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
         if self.starter is None or not starts:
             return [self] * len(starts)
-        count = self._starting(starts[0])
-        if budget is not None and len(starts) + count * (self.starter.evaluations - 1) > budget:
+        count, extra = self._starting(starts[0])
+        if budget is not None and len(starts) + extra > budget:
             count = 0
-        return [self.starter] * min(count, len(starts)) + [self] * (len(starts) - count)
+        first: list[Solver] = [self.starter] * min(count, len(starts))
+        return first + [self] * (len(starts) - len(first))
 
     def steps(self, budget: int, start: Level) -> int:
-        if self.starter is None:
-            return budget
-        count = self._starting(start)
-        fewer = budget - count * (self.starter.evaluations - 1)
+        fewer = budget - self._starting(start)[1]
         return fewer if fewer >= START_FROM * self.order else budget
 
-    def _starting(self, start: Level) -> int:
-        """How many steps the starter takes: one more where the first evaluation cannot enter a polynomial."""
-        return self.order - 2 + (not math.isfinite(self.variable.of(start)))
+    def _starting(self, start: Level) -> tuple[int, int]:
+        """How many steps the starter takes, one more where the first evaluation cannot enter a polynomial, and their extra cost."""
+        if self.starter is None:
+            return 0, 0
+        count = self.order - 2 + (not math.isfinite(self.variable.of(start)))
+        return count, count * ((self.starter.evaluations or 1) - 1)
 
 
 #: A start by Runge-Kutta pays when at least this many steps per order follow; measured in benchmarks.

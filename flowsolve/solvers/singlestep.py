@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..coordinates import NOISE, VELOCITY, Coordinates
+from ..flow import Flow, Node
 from ..operators import Operator
-from ..plan import Flow, Node
 from ..processes import Level
 from .base import Solver, Step
 from .multistep import Multistep
@@ -72,14 +72,19 @@ class RungeKutta(Solver):
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
         n, e = len(starts), self.evaluations
         single = 0 if budget is None else max(0, -((budget - n * e) // (e - 1)))
-        if single >= e and n > budget:
-            raise ValueError(f"a grid of {n} steps before the end needs at least {n} evaluations; nfe leaves {budget} for them")
-        return [self] * (n - single) + [Multistep(self.order, self.coordinates, self.coordinates.clock)] * single
+        if single >= e:  # more than a remainder: the caller's grid does not fit the caller's budget
+            single = 0
+        # From pure noise the polynomial, too, must be drawn in a clock that is finite there.
+        first = self.from_singular() if n > 0 and self.coordinates.singular(starts[0]) else self
+        before = min(self.order - 1, n - single)
+        assert first.coordinates.clock is not None
+        adams = Multistep(self.order, first.coordinates, first.coordinates.clock)
+        return [*[first] * before, *[adams] * single, *[self] * (n - single - before)]
 
     def steps(self, budget: int, start: Level) -> int:
         return sum(divmod(budget, self.evaluations))
 
-    def from_singular(self) -> Solver:
+    def from_singular(self) -> RungeKutta:
         return replace(self, coordinates=VELOCITY)
 
 

@@ -106,5 +106,3 @@ def resolve(solver: Solver | str, options: dict[str, Any]) -> Solver:
         if key not in known:
             raise TypeError(unknown("option", key, options_of(solver) or ["(none)"]) + f" (an option of {type(solver).__name__})")
     return dataclasses.replace(solver, **options) if options else solver
-
-

@@ -1,0 +1,217 @@
+"""A run: laid out before it has a model, then driven with one. What it records, and what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .coordinates import Coordinates
+from .denoiser import Denoiser, Linear
+from .errors import BudgetExceeded, NonFiniteError
+from .flow import Door, Leg, drive
+from .grids import Explicit, Grid
+from .grids import resolve as resolve_grid
+from .operators import combine
+from .plan import Plan, ask
+from .processes import Level, Process
+from .solvers import Solver, legs
+
+#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
+DEFAULT_NFE = 20
+
+Span = tuple[float | None, float | None]
+
+
+class State(NamedTuple):
+    """What a callback sees after each step: the step's number (from 1), evaluations so far, the level and the state."""
+
+    step: int
+    nfe: int
+    level: Level
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A finished run.
+
+    Attributes:
+        x: the result, (n, *shape).
+        nfe: denoiser evaluations spent.
+        grid: the levels of the run, as far as it went.
+        seed: what start and noise were drawn from; None if both were the caller's.
+        path: with keep="path": the states on the grid, (steps + 1, n, *shape), the start first.
+        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *shape).
+        stopped: True if the callback ended the run early.
+    """
+
+    x: Tensor
+    nfe: int
+    grid: tuple[Level, ...]
+    seed: int | None
+    path: Tensor | None = None
+    x0_path: Tensor | None = None
+    stopped: bool = False
+
+
+class _Record:
+    """Watches a run: counts, keeps what was asked for, remembers where the first NaN was. No device syncs."""
+
+    def __init__(self, keep: frozenset[str], callback: Callable[[State], Any] | None, bar: Any) -> None:
+        self.keep, self.callback, self.bar = keep, callback, bar
+        self.sums: list[Tensor] = []
+        self.asked: list[Level] = []
+        self.reached: list[Level] = []
+        self.path: list[Tensor] = []
+        self.x0: list[Tensor] = []
+
+    def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
+        # One reduction, looked at only when the run is over: a NaN or Inf anywhere makes the sum one.
+        self.sums.append(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None))
+        self.asked.append(level)
+        if "x0" in self.keep:
+            self.x0.append(combine(linear.x0, (x, out)))
+        if self.bar is not None:
+            self.bar.update()
+
+    def arrived(self, x: Tensor, level: Level) -> bool:
+        self.reached.append(level)
+        if "path" in self.keep:
+            self.path.append(x)
+        if self.callback is None:
+            return False
+        return self.callback(State(len(self.reached), len(self.asked), level, x)) is True
+
+    def check(self, x: Tensor) -> None:
+        """Raise if ``x`` is not finite, naming the first evaluation that was not."""
+        if torch.isfinite(x.detach().sum()) or torch.isfinite(x).all():
+            return
+        bad = (~torch.isfinite(x.detach()).flatten(1).all(1)).nonzero().flatten().tolist()
+        first = next((k for k, ok in enumerate(torch.isfinite(torch.stack(self.sums)).tolist()) if not ok), None)
+        raise NonFiniteError(x, None if first is None else self.asked[first], None if first is None else first + 1, bad)
+
+
+class _LiveDoor(Door):
+    """The door on tensors, for solvers whose arithmetic depends on the data."""
+
+    def __init__(self, model: Denoiser, record: _Record, noise: Callable[[int], Tensor], cap: int | None, x: Tensor, level: Level) -> None:
+        self.model, self.process, self.record, self.draw, self.cap = model, model.process, record, noise, cap
+        self.x, self.level, self.draws = x, level, 0
+
+    def ask(self, x: Tensor, s: Level, coordinates: Coordinates) -> Tensor:
+        if self.cap is not None and len(self.record.asked) >= self.cap:
+            raise BudgetExceeded(len(self.record.asked), self.x, self.level)
+        linear = self.model.linear(s)
+        out = ask(self.model, x, s, linear, self.record)
+        self.record.check(out)
+        return combine(linear.mix(coordinates.p_of), (x, out))
+
+    def noise(self) -> Tensor:
+        self.draws += 1
+        return self.draw(self.draws - 1)
+
+    def reached(self, x: Tensor, t: Level) -> None:
+        self.x, self.level = x, t
+
+    def arrive(self, x: Tensor, t: Level) -> None:
+        self.reached(x, t)
+        self.stopped = self.record.arrived(x, t)
+
+    def parameters(self) -> Iterable[Any]:
+        net = self.model.net
+        return [p for p in net.parameters() if p.requires_grad] if isinstance(net, torch.nn.Module) else ()
+
+
+class Layout(NamedTuple):
+    """A run before it has a model: its levels, its legs, and its plan if the solver has one."""
+
+    levels: tuple[Level, ...]
+    legs: tuple[Leg, ...]
+    plan: Plan | None
+
+
+@lru_cache(maxsize=256)
+def layout(solver: Solver, process: Process, grid: Grid | None, nfe: int | None, span: Span, upward: bool = False) -> Layout:
+    """Levels, legs and plan of a run; cached, since coefficients do not depend on the model or the data.
+
+    With ``upward`` the run goes from the grid's quietest noisy level to its noisiest.
+    """
+    start = None if span[0] is None else process.level(span[0])
+    end = None if span[1] is None else process.level(span[1])
+    if isinstance(grid, Explicit):
+        levels = grid.levels(process, None, start, end)
+    elif solver.evaluations is None:
+        if grid is not None:
+            raise ValueError(f"{solver} chooses its own steps and cannot fill grid={grid}; leave grid out, or give the times to stop at")
+        start, end = start or process.start, end or process.clean
+        quiet = process.level(process.t_min)
+        levels = (start, *([quiet] if end.clean and not quiet.clean and quiet.t < start.t else []), end)
+    else:
+        nfe = DEFAULT_NFE if nfe is None else nfe
+        clean = (end or process.clean).clean
+        if upward:
+            nfe += clean  # no evaluation goes into a last step to clean data
+        grid = resolve_grid(grid, process)
+        beginning = grid.levels(process, nfe, start, end)[0]  # not always the process's: the paper's τ starts below it
+        n = solver.steps(nfe - clean, beginning) + clean
+        if n < 1:
+            raise ValueError(f"nfe={nfe} does not pay for one step of {solver}, which takes {solver.evaluations}")
+        levels = grid.levels(process, n + (upward and clean), start, end)
+    if upward:
+        levels = tuple(level for level in reversed(levels) if not level.clean)
+    run = tuple(legs(solver, levels, None if solver.evaluations is None else nfe))
+    plan = Plan.trace(process, run) if solver.fixed else None
+    if plan is not None and nfe is not None and plan.nfe > nfe:
+        raise ValueError(f"a grid of {len(run)} steps costs {plan.nfe} evaluations with {solver}, but nfe={nfe}; give one of the two")
+    return Layout(levels, run, plan)
+
+
+def integrate(
+    model: Denoiser,
+    run: Layout,
+    x: Tensor,
+    cap: int | None,
+    draw: Callable[[int], Tensor],
+    seed: int | None,
+    keep: frozenset[str] = frozenset(),
+    callback: Callable[[State], Any] | None = None,
+    progress: bool = False,
+    differentiable: bool = False,
+) -> Solution:
+    """Drive ``x`` through a layout: by its plan, or on tensors with ``cap`` as the most evaluations."""
+    bar = _bar(progress, run.plan.nfe if run.plan is not None else cap)
+    record = _Record(keep, callback, bar)
+    begin = x
+    with torch.enable_grad() if differentiable else torch.no_grad(), bar or contextlib.nullcontext():
+        if run.plan is not None:
+            x = run.plan.run(model, x, draw, record)
+        else:
+            door = _LiveDoor(model, record, draw, cap, x, run.levels[0])
+            x = drive(run.legs, door, x)
+            door.cap = None  # a backward pass through the adjoint asks again
+        record.check(x)
+    return Solution(
+        x=x,
+        nfe=len(record.asked),
+        grid=(run.levels[0], *record.reached),
+        seed=seed,
+        path=torch.stack([begin, *record.path]) if "path" in keep else None,
+        x0_path=torch.stack(record.x0) if "x0" in keep else None,
+        stopped=len(record.reached) < len(run.legs),
+    )
+
+
+def _bar(progress: bool, total: int | None) -> Any:
+    if not progress:
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install 'flowsolve[run]'") from None
+    return tqdm(total=total, unit="eval", leave=False)
