@@ -234,14 +234,16 @@ class Plan:
         return _Bound.of(items)
 
     def _late(self) -> set[int]:
-        """The p's that are used after a later evaluation."""
+        """The p's that are needed as tensors: used after a later evaluation, or states themselves (x̂0 at the end)."""
         current, asked, late = -1, set[int](), set[int]()
         for i in self.program:
+            if isinstance(i, Combine):
+                late.update(v for v in i.terms if v in asked and v != current)
+            elif isinstance(i, (Evaluate, Arrive)) and i.x in asked:
+                late.add(i.x)
             if isinstance(i, Evaluate):
                 current = i.p
                 asked.add(current)
-            elif isinstance(i, Combine):
-                late.update(v for v in i.terms if v in asked and v != current)
         return late
 
 

@@ -1,0 +1,54 @@
+"""Problems with known answers, shared by tests."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+import flowsolve
+from flowsolve import exact
+from flowsolve.processes import Process
+
+F64 = torch.float64
+
+PROCESSES: dict[str, Process] = {
+    "vp": flowsolve.VP(),
+    "cosine": flowsolve.VP.cosine(),
+    "discrete": flowsolve.VP.discrete(flowsolve.tables.linear()),
+    "zero_terminal_snr": flowsolve.VP.discrete(flowsolve.tables.zero_terminal_snr(flowsolve.tables.scaled_linear())),
+    "subvp": flowsolve.SubVP(),
+    "ve": flowsolve.VE(),
+    "edm": flowsolve.EDM(),
+    "rectified_flow": flowsolve.RectifiedFlow(),
+}
+
+FIXED = [row.name for row in flowsolve.solvers() if row.solver.fixed]
+DETERMINISTIC = [name for name in FIXED if not name.startswith("ddpm")]
+ALL = [row.name for row in flowsolve.solvers()]
+
+
+def mixture(process: Process) -> exact.Mixture:
+    """Three Gaussians in the plane, smooth enough for slopes to be measured."""
+    full = torch.tensor([[0.2, 0.1], [0.1, 0.15]], dtype=F64)
+    return exact.Mixture(process, [0.3, 0.5, 0.2], [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]], [0.09, full, torch.tensor([0.05, 0.3])])
+
+
+@lru_cache(maxsize=64)
+def mixture_run(process: Process, noisy: float, quiet: float, n: int = 16) -> tuple[exact.Mixture, Tensor, Tensor, tuple[float, float]]:
+    """The mixture, starts at σ̄ = ``noisy``, the ODE's exact ends at σ̄ = ``quiet`` (DOP853 at 1e-12), and the span in t."""
+    model = mixture(process)
+    s, t = process.at("sigma", noisy), process.at("sigma", quiet)
+    start = model.draw(n, level=s)
+    end = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-12, atol=1e-12, grid=[s.t, t.t], start=start).x
+    return model, start, end, (s.t, t.t)
+
+
+def elementwise(x: Tensor, t: Tensor) -> Tensor:
+    """A network whose result for a sample does not depend on the others, to the bit."""
+    return 0.9 * torch.tanh(x * 0.7) + 0.1 * torch.cos(x + t.view(-1, *[1] * (x.ndim - 1)).to(x))
+
+
+def rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
