@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def unknown(argument: str, value: object, choices: Iterable[str]) -> str:
     """The message for a name that is none of ``choices``, with the nearest of them first."""
     names = sorted(choices)
-    near = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.5)
+    typed = str(value).lower()
+    swapped = [name for name in names if sorted(name) == sorted(typed)]  # transposed letters: the commonest slip
+    near = swapped or difflib.get_close_matches(typed, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
 

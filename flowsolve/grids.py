@@ -68,17 +68,17 @@ class _TimeGrid(Grid):
         return np.round(indices)
 
     def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+        given = start  # the tools these grids come from start a little below the top; a caller's own start is kept
         start, end = self._ends(process, n, start, end)
         if process.entries is not None:
-            # Entries low … high of the table; a full run has low = 0 and the clean level after it.
-            low = 0.0 if end.clean else end.t
-            times = self.rounding(low + self.indices(n if end.clean else n + 1, start.t - low + 1.0))
-            noisy = [process.level(min(start.t, max(low, float(t)))) for t in times]
-            return _strictly_decreasing([*noisy, *([end] if end.clean else [])])
-        if math.isinf(end.t):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
+            low = end.t + 1.0  # the clean level has index −1
+            times = self.rounding(low + self.indices(n, start.t - low + 1.0))
+            noisy = [process.level(min(start.t, max(min(low, start.t), float(t)))) for t in times]
+        elif math.isinf(end.t):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
             noisy = self._continuous(process, n - 1, start, process.level(process.t_min)) if n > 1 else [start]
-            return _strictly_decreasing([*noisy, end])
-        return _strictly_decreasing(self._continuous(process, n, start, end))
+        else:
+            noisy = self._continuous(process, n, start, end)[:-1]
+        return _strictly_decreasing([given or noisy[0], *noisy[1:], end])
 
     def _continuous(self, process: Process, n: int, start: Level, end: Level) -> list[Level]:
         inner = [process.level(end.t + (start.t - end.t) * float(u)) for u in self.fractions(n)[1:-1]]
@@ -170,9 +170,10 @@ class Leading(_TimeGrid):
         return np.arange(n)[::-1] * max(1.0, entries // n) + self.offset
 
     def _continuous(self, process: Process, n: int, start: Level, end: Level) -> list[Level]:
-        quiet = process.level(process.t_min) if end.clean else end
-        times = quiet.t + (start.t - quiet.t) * np.arange(n)[::-1] / n
-        return [*(process.level(float(t)) for t in times), *([end] if end.clean else [])]
+        if not end.clean:
+            return super()._continuous(process, n, start, end)
+        quiet = min(process.t_min, start.t)
+        return [*(process.level(quiet + (start.t - quiet) * k / n) for k in range(n - 1, -1, -1)), end]
 
 
 @dataclass(frozen=True)
@@ -198,14 +199,18 @@ class _VariableGrid(Grid):
         start, end = self._ends(process, n, start, end)
         if end.clean and n == 1:
             return start, end
-        quiet = process.level(process.t_min) if end.clean and process.t_min < start.t else end
+        quiet = process.level(process.t_min) if end.clean else end
+        if end.clean and quiet.sigma >= start.sigma * (1.0 - 1e-9):
+            # A start below the trained levels: no room for this grid's law, equal steps in σ̄ to zero noise.
+            sigmas = np.linspace(start.sigma, 0.0, n + 1)[1:-1]
+            return _strictly_decreasing([start, *(process.at(SIGMA, float(v)) for v in sigmas), end])
         steps = n - 1 if end.clean else n
         first = start
         if math.isinf(self.variable.of(start)):
             first = process.at(SIGMA, max(LARGEST_SIGMA, 2.0 * quiet.sigma))
         values = self.values(self.variable.of(first), self.variable.of(quiet), steps)
         inner = [process.at(self.variable, float(v)) for v in values[1:-1]]
-        return _strictly_decreasing([start, *inner, quiet, *([end] if end.clean and not quiet.clean else [])])
+        return _strictly_decreasing([start, *inner, quiet, *([end] if end.clean else [])])
 
     @abstractmethod
     def values(self, first: float, last: float, n: int) -> np.ndarray:

@@ -44,9 +44,9 @@ def test_global_generators_are_not_touched():
     import numpy as np
 
     torch.manual_seed(0)
-    before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, second = (flowsolve.solve(MODEL, solver="ddpm", nfe=3) for _ in range(2))
-    assert torch.equal(before, torch.get_rng_state()) and (np_before == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert torch.equal(before, torch.get_rng_state()) and (np_before == np.random.get_state()[1]).all()
     assert not torch.equal(first.x, second.x)
     assert torch.equal(first.x, flowsolve.sample(MODEL, solver="ddpm", nfe=3, seed=first.seed))
 

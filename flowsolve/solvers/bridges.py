@@ -118,6 +118,11 @@ class TorchDiffEq(Bridge):
 
     substeps: int = 20
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isinstance(self.substeps, int) and self.substeps >= 1):
+            raise ValueError(f"substeps={self.substeps!r}: expected a positive integer")
+
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _TORCHDIFFEQ
@@ -132,7 +137,7 @@ class TorchDiffEq(Bridge):
             options["step_t"] = torch.tensor([end], dtype=torch.float64, device=y.device)  # never step past the end
 
         def field(c: Tensor, y: Tensor) -> Tensor:
-            return slope(float(c), y)
+            return slope(float(c.detach()), y)  # the adjoint asks for a gradient in time, which we do not use
 
         if self.evaluations is None and not self.method.endswith("adams"):
             field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]

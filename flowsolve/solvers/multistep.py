@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from ..coordinates import NOISE, Coordinates
 from ..flow import Flow, Node
@@ -36,24 +35,34 @@ def weights(process: Process, coordinates: Coordinates, variable: Variable, node
     if len(nodes) == 1:
         return [total]
     start, span = variable.of(s), variable.of(t) - variable.of(s)
-    us = _GAUSS[0] + 0.5
-    if variable is coordinates.clock:
-        inside = [total * float(u) for u in us]
-    else:
-        levels = [process.at(variable, start + span * float(u)) for u in us]
-        inside = [coordinates.P(t) @ coordinates.gap(s, level) for level in levels]
     # In u = (φ − φ_s)/(φ_t − φ_s) the polynomials have coefficients of order one, whatever the step.
-    places = [(variable.of(level) - start) / span for level in nodes]
+    places = np.array([(variable.of(level) - start) / span for level in nodes])
+    us = _GAUSS[0] + 0.5
+    ends, slopes = _lagrange(places, np.ones(1))[0][:, 0], _lagrange(places, us)[1] * _GAUSS[1]
+    if variable is coordinates.clock:  # W = u W_t: what is left is the integral of a polynomial
+        return [total * float(c) for c in ends - slopes @ us]
+    levels = [process.at(variable, start + span * float(u)) for u in us]
+    inside = [coordinates.P(t) @ coordinates.gap(s, level) for level in levels]
     result = []
-    for j, place in enumerate(places):
-        others = places[:j] + places[j + 1 :]
-        basis = Polynomial.fromroots(others) / math.prod(place - other for other in others)
-        slopes = _GAUSS[1] * basis.deriv()(us)
-        c = total * float(basis(1.0))
-        for slope, w in zip(slopes, inside, strict=True):
-            c = c - w * float(slope)
+    for end, slope in zip(ends, slopes, strict=True):
+        c = total * float(end)
+        for factor, w in zip(slope, inside, strict=True):
+            c = c - w * float(factor)
         result.append(c)
     return result
+
+
+def _lagrange(places: np.ndarray, us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Lagrange polynomials through ``places`` at ``us``, and their derivatives; each (len(places), len(us))."""
+    values, slopes = np.empty((2, len(places), len(us)))
+    for j, place in enumerate(places):
+        ratios = [(us - other) / (place - other) for other in np.delete(places, j)]
+        steps = [1.0 / (place - other) for other in np.delete(places, j)]
+        values[j] = np.prod(ratios, axis=0)
+        slopes[j] = sum(
+            step * np.prod([r for i, r in enumerate(ratios) if i != k] or [np.ones_like(us)], axis=0) for k, step in enumerate(steps)
+        )
+    return values, slopes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+"""Directives that list what the library has, read from the library: ``solver-table`` and ``grid-table``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import flowsolve
+from flowsolve.grids import GRIDS
+from flowsolve.solvers import Row
+from flowsolve.solvers.zoo import options_of
+
+Cell = list[nodes.Node]
+
+
+def text(words: str) -> Cell:
+    """Words, with arXiv numbers linked."""
+    cell: Cell = []
+    for k, part in enumerate(re.split(r"((?:arXiv )?\b\d{4}\.\d{5}\b)", words)):
+        if k % 2:
+            number = part.removeprefix("arXiv ")
+            cell.append(nodes.reference("", part, refuri=f"https://arxiv.org/abs/{number}", internal=False))
+        elif part:
+            cell.append(nodes.Text(part))
+    return cell
+
+
+def code(words: Sequence[str]) -> Cell:
+    """Names, as literals separated by commas."""
+    cell: Cell = []
+    for word in words:
+        cell += [*([nodes.Text(", ")] if cell else []), nodes.literal("", word)]
+    return cell
+
+
+def table(head: Sequence[str], widths: Sequence[int], body: Sequence[Sequence[Cell]]) -> nodes.table:
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=width) for width in widths]
+    group += nodes.thead("", _row([text(word) for word in head]))
+    group += nodes.tbody("", *(_row(cells) for cells in body))
+    return nodes.table("", group, classes=["zoo"])
+
+
+def _row(cells: Sequence[Cell]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
+
+
+class SolverTable(SphinxDirective):
+    """The rows of ``flowsolve.solvers()``, a table for each family."""
+
+    def run(self) -> list[nodes.Node]:
+        families: dict[str, list[Row]] = {}
+        for row in flowsolve.solvers():
+            families.setdefault(row.family, []).append(row)
+        head = ("name", "order", "evaluations", "options", "source")
+        result: list[nodes.Node] = []
+        for family, rows in families.items():
+            result.append(nodes.rubric("", family if family in ("scipy", "torchdiffeq") else family[0].upper() + family[1:]))
+            result.append(table(head, (26, 6, 12, 24, 32), [self._cells(row) for row in rows]))
+        return result
+
+    @staticmethod
+    def _cells(row: Row) -> list[Cell]:
+        evaluations = row.solver.evaluations
+        return [
+            code((row.name, *row.aliases)),
+            text(str(row.solver.order)),
+            text("adaptive" if evaluations is None else f"{evaluations} a step"),
+            code([f"{key}={value:g}" for key, value in options_of(row.solver).items()]),
+            text(row.source),
+        ]
+
+
+class GridTable(SphinxDirective):
+    """The named grids, with the first line of their docstrings."""
+
+    def run(self) -> list[nodes.Node]:
+        names: dict[object, list[str]] = {}
+        for name, grid in GRIDS.items():
+            names.setdefault(grid, []).append(name)
+        body = [
+            [code(aliases), code([type(grid).__name__]), text(inspect.getdoc(type(grid)).split("\n\n")[0].replace("\n", " "))]
+            for grid, aliases in names.items()
+        ]
+        return [table(("name", "class", "levels"), (20, 12, 60), body)]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("solver-table", SolverTable)
+    app.add_directive("grid-table", GridTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

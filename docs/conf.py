@@ -1,0 +1,86 @@
+"""Sphinx configuration. The build needs no network: MathJax is in _static, there is no remote inventory."""
+
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+from sphinx.ext.napoleon import GoogleDocstring  # noqa: E402
+
+import flowsolve  # noqa: E402
+from flowsolve import sampling  # noqa: E402
+
+project = "flowsolve"
+author = "the flowsolve authors"
+copyright = author
+version = release = flowsolve.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+    "zoo_tables",
+]
+exclude_patterns = ["_build", "generated"]
+
+html_theme = "furo"
+html_title = f"flowsolve {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+mathjax_path = "mathjax/tex-svg-full.js"
+math_numfig = False
+math_eqref_format = "({number})"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "unsrt"
+bibtex_reference_style = "label"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+maximum_signature_line_length = 100
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+MARK = re.compile(r"(`[^`]*`)|(\*(?=shape\b)|\|(?=[^|\s\\]+\|))")
+
+
+def escape_marks(app, what, name, obj, options, lines):
+    """In a docstring ``(n, *shape)`` is a shape, not the beginning of an emphasis, and ``|x|`` a norm, not a substitution."""
+    for i, line in enumerate(lines):
+        lines[i] = MARK.sub(lambda m: m.group(1) or "\\" + m.group(2), line)
+
+
+def show_defaults(app, what, name, obj, options, signature, annotation):
+    """A dataclass field's ``<factory>`` is no Python and would leave the whole signature without markup; defaults have values."""
+    if signature is None:
+        return None
+    signature = re.sub(r"\bDEFAULT_[A-Z]+\b", lambda m: repr(getattr(sampling, m.group())), signature)
+    return signature.replace("<factory>", "{}"), annotation
+
+
+# "The state's dtype: float32, or ..." in a property is a sentence, not a type and its description.
+GoogleDocstring._parse_attribute_docstring = lambda self: self._consume_to_end()
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_marks)
+    app.connect("autodoc-process-signature", show_defaults)

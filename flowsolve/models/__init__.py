@@ -1,0 +1,1 @@
+"""The small network and the shipped model: :func:`flowsolve.models.digits.digits`."""

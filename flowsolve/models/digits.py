@@ -1,0 +1,188 @@
+"""The shipped model: handwritten digits, 8×8, class-conditional, ready to sample.
+
+    model = digits(label=3)
+    x = flowsolve.sample(model, nfe=20, n=16, seed=0)       # (16, 1, 8, 8), values in [−1, 1]
+
+DIGITS.md beside this file is its model card; :func:`train_digits` trains it again, and
+:mod:`flowsolve.models.quality` measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..processes import VP
+from ..training import train
+from .unet import UNet
+
+WEIGHTS = Path(__file__).with_name("digits.safetensors")
+SHAPE = (1, 8, 8)
+CLASSES = 10
+#: Values are −1 + k/8, k = 0 … 16.
+BINS = 17
+HELD_OUT = 297
+STEPS = 3500
+
+
+class Split(NamedTuple):
+    """Images (n, 1, 8, 8) in [−1, 1], float32, and their labels (n,), for training and held out."""
+
+    train: Tensor
+    train_labels: Tensor
+    held_out: Tensor
+    held_out_labels: Tensor
+
+
+def _require(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(f"the digits model needs {module.split('.')[0]}: pip install 'flowsolve[run]'") from error
+
+
+@lru_cache
+def data() -> Split:
+    """scikit-learn's copy of the UCI optical digits, 1,500 for training and 297 held out, the same split every time.
+
+    Raises:
+        ImportError: without scikit-learn.
+    """
+    bunch = _require("sklearn.datasets").load_digits()
+    images = torch.from_numpy(bunch.images).to(torch.float32).reshape(-1, *SHAPE) / 8.0 - 1.0
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    # RandomState, because NumPy promises that its stream never changes.
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(images)))
+    train, held = order[:-HELD_OUT], order[-HELD_OUT:]
+    return Split(images[train], labels[train], images[held], labels[held])
+
+
+def load(path: Path | str) -> UNet:
+    """The network of a weights file, in float32, in evaluation mode, its parameters frozen.
+
+    Raises:
+        ImportError: without safetensors.
+        FileNotFoundError: if there is no such file.
+    """
+    load_file = _require("safetensors.torch").load_file
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path={str(path)!r}: there is no such file of weights")
+    net = UNet(classes=CLASSES)
+    net.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    return net.eval().requires_grad_(False)
+
+
+@lru_cache
+def _shipped(dtype: torch.dtype, device: torch.device) -> UNet:
+    return load(WEIGHTS).to(device=device, dtype=dtype)
+
+
+def digits(
+    label: Tensor | int | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+    weights: Path | str | None = None,
+) -> Denoiser:
+    """The shipped model, a :class:`~flowsolve.Denoiser` on the cosine VP that predicts v.
+
+    Args:
+        label: the digit: None for any (the null class, what the model learnt of all of them), an integer 0 … 9, or an
+            integer tensor (n,) with one for each sample. ``model.given(label=...)`` changes it.
+        dtype: the network's. The network is loaded once for each dtype and device and shared: copy it before changing it.
+        device: where it is to run (default: the CPU).
+        weights: another file of weights, such as one :func:`train_digits` wrote.
+
+    Raises:
+        ImportError: without safetensors.
+        TypeError, ValueError: for a label that is no digit.
+    """
+    if isinstance(label, Tensor):
+        if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool or label.ndim > 1:
+            raise TypeError(f"label is a tensor of {label.dtype}, shape {tuple(label.shape)}; expected integers, shape (n,)")
+        if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < CLASSES:
+            raise ValueError(f"label has values from {int(label.min())} to {int(label.max())}; expected digits 0 to 9")
+    elif label is not None:
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
+            raise TypeError(f"label={label!r}: expected None, a digit 0 to 9, or a tensor of digits")
+        if not 0 <= label < CLASSES:
+            raise ValueError(f"label={label!r}: expected a digit 0 to 9, or None for any")
+        label = int(label)
+    place = torch.device(device or "cpu")
+    net = _shipped(dtype, place) if weights is None else load(weights).to(device=place, dtype=dtype)
+    return Denoiser(net, VP.cosine(), predicts="v", shape=SHAPE, conditioning={"label": label})
+
+
+def train_digits(
+    out: Path | str,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train the model as the shipped one was: four minutes of one core's time.
+
+    Args:
+        out: a folder, made if need be: ``checkpoint.pt``, from which an interrupted run goes on, and ``digits.safetensors``.
+        seconds: end after this long, counting what earlier parts of the run took; the learning rate comes down in time for it.
+        steps: end after this many steps of 64 images, 3,500 if neither is given. Several times as many begin to copy the
+            training images.
+        seed: of the initial weights and everything random in training.
+        resume: continue from the folder's checkpoint, if there is one.
+        progress: show a progress bar.
+
+    Returns:
+        "weights" and "checkpoint" (paths), "steps", "seconds", "loss" (mean of the last hundred steps), "parameters", "seed".
+
+    Raises:
+        ImportError: without scikit-learn, safetensors or, for the bar, tqdm.
+        ValueError: if the folder's checkpoint is of a run with other settings.
+    """
+    to_bytes = _require("safetensors.torch").save
+    if steps is None:
+        steps = STEPS if seconds is None else 10**9
+    split, out = data(), Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = UNet(classes=CLASSES)
+    trained = train(
+        Denoiser(net, VP.cosine(), predicts="v", shape=SHAPE),
+        split.train,
+        labels=split.train_labels,
+        null=CLASSES,
+        steps=steps,
+        seconds=math.inf if seconds is None else seconds,
+        batch_size=64,
+        lr=4e-3,
+        ema=0.998,
+        seed=seed,
+        checkpoint=out / "checkpoint.pt",
+        resume=resume,
+        progress=progress,
+    )
+    assert isinstance(trained.model.net, torch.nn.Module)
+    state = {name: tensor.to(torch.float16).contiguous() for name, tensor in trained.model.net.state_dict().items()}
+    half = out / "digits.safetensors.tmp"
+    # One entry, since safetensors writes several in no particular order: the same weights are to be the same file.
+    half.write_bytes(to_bytes(state, metadata={"training": f"steps={trained.steps} seed={seed}"}))
+    weights = half.replace(out / "digits.safetensors")
+    return {
+        "weights": weights,
+        "checkpoint": out / "checkpoint.pt",
+        "steps": trained.steps,
+        "seconds": trained.seconds,
+        "loss": float(trained.losses[-100:].mean()),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "seed": seed,
+    }

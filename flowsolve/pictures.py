@@ -1,0 +1,97 @@
+"""Samples as files: a sheet of small pictures, a tensor; each written under a temporary name and then put in place."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+#: A tile is at least this wide and high, in pixels, so that an 8×8 digit can be read.
+TILE = 64
+GAP = 2
+
+#: What :func:`save_tensor` can write.
+TENSORS = (".pt", ".npy", ".npz")
+
+
+def write(path: Path, save: Callable[[BinaryIO], object]) -> None:
+    """Let ``save`` write a file that appears at ``path`` complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            save(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sheet(x: Tensor, *, columns: int | None = None) -> Image:
+    """``x``, (n, 1 or 3, height, width) in [−1, 1], as one picture, as near to a square as it gets.
+
+    Small images are enlarged by a whole factor with a smooth filter: the eye reads a blurred digit better than its pixels.
+    """
+    from PIL import Image
+
+    if x.ndim != 4 or x.shape[1] not in (1, 3) or len(x) == 0:
+        raise ValueError(f"samples of shape {tuple(x.shape[1:])} are not pictures; expected (1, height, width) or (3, height, width)")
+    n, channels, height, width = x.shape
+    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    mode, paper = ("L", 72) if channels == 1 else ("RGB", (72, 72, 72))
+    pixels = x.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    scale = math.ceil(TILE / min(height, width))
+    size = (width * scale, height * scale)
+    across, down = size[0] + GAP, size[1] + GAP
+    picture = Image.new(mode, (columns * across + GAP, math.ceil(n / columns) * down + GAP), paper)
+    for i, image in enumerate(pixels):
+        tile = Image.fromarray(image[:, :, 0] if channels == 1 else image, mode=None).resize(size, Image.Resampling.BICUBIC)
+        picture.paste(tile, (GAP + i % columns * across, GAP + i // columns * down))
+    return picture
+
+
+def save_sheet(path: Path, x: Tensor, facts: Mapping[str, object]) -> None:
+    """Write the sheet to ``path``; a PNG also carries ``facts`` as text."""
+    from PIL.PngImagePlugin import PngInfo
+
+    picture, kind, options = sheet(x), picture_formats()[path.suffix.lower()], {}
+    if kind == "PNG":
+        options["pnginfo"] = info = PngInfo()
+        for key, value in facts.items():
+            info.add_itxt(key, str(value))
+    write(path, lambda file: picture.save(file, kind, **options))
+
+
+def picture_formats() -> dict[str, str]:
+    """Suffixes of the pictures Pillow can write, with its names for them."""
+    from PIL import Image
+
+    return {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE}
+
+
+def check(path: Path, suffixes: Iterable[str]) -> None:
+    """Raise ValueError if ``path`` cannot be written or ends in none of ``suffixes``: before the work, not after it."""
+    if path.suffix.lower() not in suffixes:
+        known = ", ".join(s for s in (".png", ".jpg", ".webp", ".pt", ".npy", ".npz") if s in suffixes)
+        raise ValueError(f"{str(path)!r}: expected a name ending in one of {known}")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        reason = "it is a directory" if path.is_dir() else "no permission" if path.parent.exists() else "there is no such directory"
+        raise ValueError(f"{str(path)!r} cannot be written: {reason}")
+
+
+def save_tensor(path: Path, x: Tensor) -> None:
+    """Write the samples themselves: .pt for torch, .npy or .npz (under the key "samples") for NumPy."""
+    import numpy as np
+    import torch
+
+    x = x.detach().cpu()
+    if path.suffix.lower() == ".pt":
+        write(path, lambda file: torch.save(x, file))
+    elif path.suffix.lower() == ".npy":
+        write(path, lambda file: np.save(file, x.numpy()))
+    else:
+        write(path, lambda file: np.savez(file, samples=x.numpy()))

@@ -1,0 +1,98 @@
+"""Grids: what each is, and that any grid is strictly decreasing, ends where asked, and is used as given."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import PROCESSES, elementwise
+
+import flowsolve
+from flowsolve.grids import GRIDS
+
+DISCRETE = PROCESSES["discrete"]
+
+
+def times(grid, process, n, **ends):
+    return (
+        [level.t for level in GRIDS[grid].levels(process, n, **ends)]
+        if isinstance(grid, str)
+        else [level.t for level in grid.levels(process, n, **ends)]
+    )
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("grid", GRIDS)
+@settings(max_examples=15)
+@given(n=st.integers(1, 70), u=st.floats(0.3, 0.999) | st.just(1.0), v=st.floats(0.0, 0.25), clean=st.booleans())
+def test_any_grid_on_any_process(grid, process, n, u, v, clean):
+    process = PROCESSES[process]
+    low, high = process.t_min, process.t_max
+    start = process.level(low + (high - low) * u)
+    end = process.clean if clean else process.level(low + (high - low) * v)
+    levels = GRIDS[grid].levels(process, n, start, end)
+    sigmas = [level.sigma for level in levels]
+    assert all(a > b for a, b in pairwise(sigmas))
+    assert levels[-1] == end and all(not level.clean for level in levels[:-1])
+    assert len(levels) <= n + 1
+    if process.entries is None:
+        assert len(levels) == n + 1
+    assert levels[0] == start
+
+
+def test_paper_tau():
+    """τ_i = ⌊c i⌋ and ⌊c i²⌋ (2010.02502, D.2), the authors' code where their S divides T."""
+    assert times("uniform", DISCRETE, 20) == [*range(950, -1, -50), -1]
+    assert times("uniform", DISCRETE, 30)[:-1] == [float(i * 1000 // 30) for i in range(29, -1, -1)]
+    assert times("quadratic", DISCRETE, 10) == [*((np.linspace(0, np.sqrt(800), 10) ** 2).astype(int)[::-1]), -1]
+    merged = times("quadratic", DISCRETE, 200)
+    assert len(merged) < 201 and len(set(merged)) == len(merged)
+
+
+def test_table_grids_of_other_tools():
+    assert times("leading", DISCRETE, 10) == [*range(900, -1, -100), -1]
+    assert times(flowsolve.grids.Leading(offset=1), DISCRETE, 10) == [*range(901, 0, -100), -1]
+    assert times("trailing", DISCRETE, 10) == [*range(999, 0, -100), -1]
+    assert times("linspace", DISCRETE, 10) == [*np.linspace(0, 999, 10).round()[::-1], -1]
+
+
+def test_formulas_in_sigma():
+    edm, n = PROCESSES["edm"], 12
+    i = np.arange(n) / (n - 1)
+    karras = (80 ** (1 / 7) + i * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(times("karras", edm, n)[:-1], karras, rtol=1e-12)
+    np.testing.assert_allclose(times("logsnr", edm, n)[:-1], 80 * (0.002 / 80) ** i, rtol=1e-12)
+    np.testing.assert_allclose(times("sigma", edm, n)[:-1], 80 + i * (0.002 - 80), rtol=1e-11)
+    assert times("karras", edm, n)[-1] == 0.0 and times("karras", edm, 1) == [80.0, 0.0]
+    flow = PROCESSES["rectified_flow"]
+    u = np.linspace(1, 0, 9)
+    np.testing.assert_allclose(times("shifted", flow, 8), 3 * u / (1 + 2 * u), atol=1e-12)
+    from scipy.stats import beta
+
+    np.testing.assert_allclose(times("beta", flow, 8), beta.ppf(u, 0.6, 0.6), atol=1e-12)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_grid_is_used_as_given(process):
+    process = PROCESSES[process]
+    sigmas = [5.0, 2.0, 1.9, 0.3, 0.1]
+    given_times = [process.time_of(s) for s in sigmas]
+    asked = []
+
+    def net(x, t):
+        asked.append(float(t[0]))
+        return elementwise(x, t)
+
+    model = flowsolve.Denoiser(net, process, "eps", (2,), time="sigma", dtype=torch.float64)
+    solution = flowsolve.solve(model, solver="ddim", grid=given_times, n=1, seed=0)
+    assert [level.t for level in solution.grid] == given_times
+    np.testing.assert_allclose(asked, sigmas[:-1], rtol=1e-12)
+
+
+def test_zero_snr_steps_must_go_down():
+    with pytest.raises(ValueError, match="n=0 steps"):
+        GRIDS["uniform"].levels(DISCRETE, 0)
+    with pytest.raises(ValueError, match="shift=-1"):
+        flowsolve.grids.Shifted(-1.0)

@@ -1,0 +1,194 @@
+"""The shipped model: what it accepts, what it says, and that its card tells the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from importlib import import_module as really_import
+from pathlib import Path
+
+import pytest
+import torch
+
+import flowsolve
+from flowsolve.models import digits as module
+from flowsolve.models import quality
+from flowsolve.models.digits import WEIGHTS, data, digits, load, train_digits
+from flowsolve.models.unet import UNet
+
+CARD = Path(module.__file__).with_name("DIGITS.md").read_text(encoding="utf-8")
+SAMPLES = 200
+
+
+def card(pattern: str) -> float:
+    found = re.search(pattern, CARD)
+    assert found, f"the model card has no {pattern}"
+    return float(found[1].replace(",", ""))
+
+
+def test_the_split_is_fixed_and_covers_the_data():
+    split = data()
+    assert split.train.shape == (1500, 1, 8, 8) and split.held_out.shape == (297, 1, 8, 8)
+    assert split.train.dtype == torch.float32 and split.train_labels.shape == (1500,)
+    both = torch.cat([split.train, split.held_out])
+    assert both.min() == -1 and both.max() == 1 and torch.equal((both * 8).round(), both * 8)
+    assert torch.bincount(torch.cat([split.train_labels, split.held_out_labels])).min() >= 174
+    assert split.held_out_labels[:8].tolist() == [2, 2, 9, 8, 8, 3, 6, 0]
+    assert data() is split
+
+
+def test_the_model_is_as_described():
+    model = digits()
+    assert isinstance(model, flowsolve.Denoiser) and isinstance(model.net, UNet)
+    assert model.process == flowsolve.VP.cosine() and model.predicts == "v" and model.shape == (1, 8, 8)
+    assert model.dtype == torch.float32 and not model.net.training
+    assert not any(p.requires_grad for p in model.net.parameters())
+    assert digits().net is model.net  # loaded once
+    assert digits(dtype=torch.float64).dtype == torch.float64 and digits().dtype == torch.float32
+    assert WEIGHTS.stat().st_size < 300_000
+
+
+def test_samples_are_deterministic_float32_and_depend_on_the_label():
+    first, again = (flowsolve.sample(digits(3), n=2, nfe=4, seed=0) for _ in range(2))
+    assert first.shape == (2, 1, 8, 8) and first.dtype == torch.float32 and torch.equal(first, again)
+    assert not torch.allclose(first, flowsolve.sample(digits(4), n=2, nfe=4, seed=0), atol=0.1)
+
+
+def test_labels_in_every_form():
+    model, level = digits(), digits().process.level(0.6)
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    anything = model(x, level).x0
+    for none in (model.given(label=None), model.given(label=10), model.given(label=torch.full((3,), 10))):
+        assert torch.equal(none(x, level).x0, anything)
+    seven = digits(7)(x, level).x0
+    for same in (
+        digits(torch.tensor(7)),
+        digits(torch.tensor([7, 7, 7])),
+        model.given(label=7),
+        digits(torch.full((3,), 7, dtype=torch.int32)),
+    ):
+        assert torch.equal(same(x, level).x0, seven)
+    assert not torch.allclose(seven, anything, atol=1e-3)
+    mixed = digits(torch.tensor([1, 7, 2]))(x, level).x0
+    torch.testing.assert_close(mixed[1], seven[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.net(x, torch.full((3,), 0.6)), model.net(x, torch.full((3,), 0.6), label=None))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_another_dtype_is_the_same_model(dtype):
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    level = digits().process.level(0.9)
+    other = digits(5, dtype=dtype)(x, level).x0
+    torch.testing.assert_close(other, digits(5)(x, level).x0, rtol=0, atol=0.05 if dtype == torch.bfloat16 else 1e-4)
+
+
+def test_the_network_without_classes_on_larger_images():
+    net = UNet(channels=3, base=8, classes=0)
+    assert net(torch.zeros(2, 3, 16, 12), torch.zeros(2)).shape == (2, 3, 16, 12)
+
+
+def test_labels_are_split_with_the_batch():
+    model = digits(torch.arange(6))
+    whole, parts = (flowsolve.sample(model, n=6, nfe=3, seed=0, batch_size=b) for b in (None, 2))
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("label", [-1, 10, 99, torch.tensor([3, 10]), torch.tensor(-1)])
+def test_labels_that_are_no_digits(label):
+    with pytest.raises(ValueError, match=r"label.*(-1|10|99).*expected (a digit|digits) 0 to 9"):
+        digits(label)
+
+
+@pytest.mark.parametrize("label", [1.5, "3", True, torch.tensor([1.0]), torch.zeros(2, 2, dtype=torch.int64)])
+def test_labels_that_are_no_labels(label):
+    with pytest.raises(TypeError, match=r"label.*expected"):
+        digits(label)
+
+
+def test_the_network_checks_labels_too():
+    x, time = torch.zeros(3, 1, 8, 8), torch.full((3,), 0.5)
+    net = digits().net
+    for label, error in ((11, ValueError), (torch.zeros(2, dtype=torch.int64), ValueError), (torch.zeros(3), ValueError), ("3", TypeError)):
+        with pytest.raises(error, match="label"):
+            net(x, time, label=label)
+
+
+@pytest.mark.parametrize(("missing", "call"), [("safetensors", lambda: load(WEIGHTS)), ("sklearn", lambda: data.__wrapped__())])
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch, missing, call):
+    def fails(name: str):
+        if name.startswith(missing):
+            raise ImportError(f"No module named {name!r}")
+        return really_import(name)
+
+    monkeypatch.setattr(module, "import_module", fails)
+    with pytest.raises(ImportError, match=rf"needs {missing}: pip install 'flowsolve\[run\]'"):
+        call()
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        digits(weights="nowhere.safetensors")
+
+
+def test_threads_share_the_model():
+    expected = [flowsolve.sample(digits(k), n=1, nfe=3, seed=k) for k in range(4)]
+    module._shipped.cache_clear()
+    found = [torch.empty(0)] * 4
+
+    def work(k: int) -> None:
+        found[k] = flowsolve.sample(digits(k), n=1, nfe=3, seed=k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_training_leaves_a_checkpoint_and_weights_and_resumes(tmp_path):
+    facts = train_digits(tmp_path, steps=6, progress=False)
+    assert facts["steps"] == 6 and facts["checkpoint"].is_file() and facts["parameters"] == card(r"([\d,]+) parameters")
+    model = digits(3, weights=facts["weights"])
+    assert model.net is not digits().net and flowsolve.sample(model, n=1, nfe=2, seed=0).isfinite().all()
+    before = facts["weights"].read_bytes()
+    assert train_digits(tmp_path, steps=6, progress=False)["seconds"] == pytest.approx(facts["seconds"], abs=2.0)
+    assert facts["weights"].read_bytes() == before
+    with pytest.raises(ValueError, match="seed=1, but the checkpoint"):
+        train_digits(tmp_path, steps=6, seed=1, progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "digits.safetensors"]
+
+
+def test_frechet_is_that_of_gaussians():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(4000, 3, dtype=torch.float64, generator=g)
+    assert quality.frechet(x, x) == pytest.approx(0.0, abs=1e-10)
+    # The same covariance, moved by 2; then scaled by 3 in each of 3 dimensions: Σ (σ − 3σ)².
+    assert quality.frechet(x, x + torch.tensor([2.0, 0, 0])) == pytest.approx(4.0, rel=1e-9)
+    centred = x - x.mean(0)
+    assert quality.frechet(centred, 3 * centred) == pytest.approx(4 * float(centred.T.cov().trace()), rel=1e-9)
+
+
+def test_the_card_is_of_these_weights():
+    assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() in CARD
+    assert sum(p.numel() for p in UNet().parameters()) == card(r"([\d,]+) parameters")
+
+
+def test_the_card_s_figures_are_what_the_weights_give():
+    held = quality.held_out()
+    assert held.accuracy == pytest.approx(card(r"held-out digits \|[^|]+\| (\S+) \|"), abs=0.004)  # one digit
+    assert held.nearest == pytest.approx(card(r"held-out digits \|[^|]+\|[^|]+\| (\S+) \|"), abs=0.01)
+    labels = torch.arange(SAMPLES) % 10
+    model = digits(labels)
+    for solver in ("ab2", "ddim"):
+        claimed = {
+            name: card(rf"{solver}, nfe=20, by class \|{'[^|]+[|]' * i} (\S+) \|")
+            for i, name in enumerate(("frechet", "accuracy", "nearest"))
+        }
+        assert claimed["accuracy"] >= 0.99 * held.accuracy and claimed["frechet"] < 0.3
+        measured = quality.measure("", flowsolve.sample(model, solver=solver, nfe=20, n=SAMPLES, seed=0, batch_size=100), labels)
+        # Fewer samples than the card's: three standard errors of a share, and Fréchet distances grow as samples fall.
+        assert measured.accuracy == pytest.approx(claimed["accuracy"], abs=3 * (0.013 / SAMPLES) ** 0.5)
+        assert measured.nearest == pytest.approx(claimed["nearest"], abs=0.12)
+        assert claimed["frechet"] - 0.05 < measured.frechet < claimed["frechet"] + 0.6

@@ -1,0 +1,113 @@
+"""Orders of convergence, measured through ``solve(nfe=...)`` as a user calls it.
+
+The error is the L2 error of the endpoint on a Gaussian mixture against DOP853, from σ̄ = 3 to σ̄ = 0.3, over four doublings
+of the evaluations. The grids: uniform in the solver's own variable σ̄, and Karras. The table in README.md is what
+``python tests/test_orders.py`` prints; a test holds the two together.
+"""
+
+import math
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from problems import DETERMINISTIC, PROCESSES, mixture_run, rms
+
+import flowsolve
+
+GRIDS = ("sigma", "karras")
+README = Path(__file__).parents[1] / "README.md"
+#: Doublings of nfe, chosen so that the finest error stays above rounding and the coarsest is asymptotic.
+BUDGETS = (48, 96, 192, 384, 768)
+
+
+@lru_cache(maxsize=1024)
+def slope(solver: str, process: str, grid: str, odd: int) -> float:
+    """The mean slope over four doublings; ``odd`` is added to each budget, to leave remainders to multi-stage methods."""
+    model, start, end, span = mixture_run(PROCESSES[process], 3.0, 0.3)
+    errors = []
+    for nfe in BUDGETS:
+        solution = flowsolve.solve(model, solver=solver, nfe=nfe + odd, grid=grid, span=span, start=start)
+        errors.append(rms(solution.x - end))
+    return math.log2(errors[0] / errors[-1]) / (len(BUDGETS) - 1)
+
+
+@pytest.mark.parametrize(
+    ("process", "grid", "odd"),
+    [
+        ("vp", "sigma", 0),
+        ("vp", "karras", 0),
+        ("vp", "karras", 1),
+        ("vp", "karras", 2),
+        ("edm", "karras", 0),
+        ("rectified_flow", "karras", 0),
+    ],
+)
+@pytest.mark.parametrize("solver", DETERMINISTIC)
+def test_order(solver, process, grid, odd):
+    """Within 0.25 below; above it a method may be, where its leading error happens to be small."""
+    order = dict((row.name, row.solver.order) for row in flowsolve.solvers())[solver]
+    assert order - 0.25 < slope(solver, process, grid, odd) < order + (1.0 if odd else 0.25)
+
+
+def test_local_order_of_ddim():
+    """One step's error is (√ᾱ_t/2) Δσ̄² dε/dσ̄ to leading order: the slope is two."""
+    errors = []
+    for k in range(4):
+        h = 0.2 / 2**k
+        model, start, end, span = mixture_run(PROCESSES["vp"], 1.0, 1.0 - h)
+        errors.append(rms(flowsolve.solve(model, solver="ddim", grid=list(span), start=start).x - end))
+    assert math.log2(errors[0] / errors[-1]) / 3 == pytest.approx(2.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("torchdiffeq:euler", 1), ("torchdiffeq:midpoint", 2), ("torchdiffeq:rk4", 4)])
+def test_order_of_fixed_bridges(solver, order):
+    model, start, end, span = mixture_run(PROCESSES["edm"], 3.0, 0.3)
+    errors = [rms(flowsolve.solve(model, solver=solver, nfe=nfe, grid="sigma", span=span, start=start).x - end) for nfe in (48, 96, 192)]
+    assert math.log2(errors[0] / errors[-1]) / 2 == pytest.approx(order, abs=0.25)
+
+
+def test_gaussian_closed_form():
+    from flowsolve import exact
+
+    for process in PROCESSES.values():
+        model = exact.Gaussian(process, [0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]])
+        s, t = process.at("sigma", 5.0), process.at("sigma", 0.05)
+        start = model.draw(8, level=s)
+        end = model.flow(start, s, t)
+        for solver, tolerance in (("scipy:DOP853", 1e-8), ("dopri8", 1e-8), ("scipy:Radau", 1e-6)):
+            x = flowsolve.solve(model, solver=solver, rtol=1e-10, atol=1e-10, grid=[s.t, t.t], start=start).x
+            assert (x - end).abs().max() < tolerance
+        fine, coarse = (
+            rms(flowsolve.solve(model, solver="ddim", nfe=n, span=(s.t, t.t), grid="logsnr", start=start).x - end) for n in (400, 200)
+        )
+        assert coarse / fine == pytest.approx(2.0, abs=0.1)
+
+
+def table() -> str:
+    """The README's table."""
+    lines = ["| solver | order | measured, uniform σ̄ | measured, Karras |", "| --- | --- | --- | --- |"]
+    orders = {row.name: row.solver.order for row in flowsolve.solvers()}
+    for solver in DETERMINISTIC:
+        measured = [f"{slope(solver, 'vp', grid, 0):.2f}" for grid in GRIDS]
+        lines.append(f"| {' | '.join((f'`{solver}`', str(orders[solver]), *measured))} |")
+    return "\n".join(lines)
+
+
+def test_readme_table_is_what_is_measured():
+    def parse(text: str) -> list[list[str]]:
+        return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+
+    shown = parse(README.read_text().split("<!-- orders:begin -->")[1].split("<!-- orders:end -->")[0])
+    measured = parse(table())
+    assert [row[:2] for row in shown] == [row[:2] for row in measured] and shown[0] == measured[0]
+    for a, b in zip(shown[2:], measured[2:], strict=True):
+        assert [float(c) for c in a[2:]] == pytest.approx([float(c) for c in b[2:]], abs=0.02)  # last digit: rounding of sums
+
+
+if __name__ == "__main__":
+    text = README.read_text()
+    before, rest = text.split("<!-- orders:begin -->")
+    after = rest.split("<!-- orders:end -->")[1]
+    README.write_text(f"{before}<!-- orders:begin -->\n{table()}\n<!-- orders:end -->{after}")
+    print(table(), file=sys.stderr)

@@ -1,0 +1,72 @@
+"""Plans: traced once, folded for the model, equal where the methods are."""
+
+import pytest
+import torch
+from problems import F64, PROCESSES, elementwise, mixture
+
+import flowsolve
+from flowsolve.coordinates import DATA, NOISE, VELOCITY
+from flowsolve.denoiser import PREDICTIONS
+from flowsolve.flow import drive
+from flowsolve.plan import Combine, Plan
+from flowsolve.run import _LiveDoor, _Record, layout
+from flowsolve.solvers import DDIM
+
+SOLVERS = ["ddim", "ddpm", "ddpm_large", "heun", "rk4", "ab2", "ab4"]
+
+
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_plan_does_what_the_steps_do(solver, predicts):
+    """The same legs driven on tensors, one evaluation and one step at a time."""
+    process = PROCESSES["vp"]
+    model = flowsolve.Denoiser(elementwise, process, predicts, (3,), dtype=F64)
+    start, z = torch.randn(2, 3, dtype=F64), torch.randn(20, 2, 3, dtype=F64)
+    for nfe in (1, 2, 13):
+        solution = flowsolve.solve(model, solver=solver, nfe=nfe, start=start, noise=z, keep=("path", "x0"))
+        run = layout(flowsolve.solvers.resolve(solver, {}), process, None, nfe, (None, None))
+        record = _Record(frozenset({"path", "x0"}), None, None)
+        with torch.no_grad():
+            x = drive(run.legs, _LiveDoor(model, record, lambda k: z[k], None, start, run.levels[0]), start)
+        torch.testing.assert_close(solution.x, x, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(solution.path[1:], torch.stack(record.path), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(solution.x0_path, torch.stack(record.x0), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+def test_the_end_is_the_last_x0_whatever_is_predicted(predicts):
+    """A DDIM loop written by hand, with the prediction taken apart by hand."""
+    process = PROCESSES["vp"]
+    model = flowsolve.Denoiser(elementwise, process, predicts, (3,), dtype=F64)
+    x = torch.randn(2, 3, dtype=F64)
+    solution = flowsolve.solve(model, solver="ddim", nfe=5, start=x)
+    for s, t in zip(solution.grid, solution.grid[1:], strict=False):
+        x0, eps = model(x, s)
+        torch.testing.assert_close(s.A @ x0 + s.R @ eps, x, rtol=1e-9, atol=1e-11)
+        x = t.A @ x0 + t.R @ eps
+    torch.testing.assert_close(solution.x, x, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(solution.x, x0, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_ddim_is_one_plan_in_all_coordinates(process):
+    model = mixture(PROCESSES[process])
+    results = [flowsolve.sample(model, solver=DDIM(coordinates=c), nfe=8, n=4, seed=0) for c in (NOISE, DATA, VELOCITY)]
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other, rtol=0, atol=1e-11)
+
+
+def test_a_ddim_step_is_two_terms():
+    run = layout(DDIM(), PROCESSES["vp"], None, 20, (None, None))
+    assert isinstance(run.plan, Plan) and run.plan.nfe == 20 and run.plan.draws == 0
+    assert all(len(i.terms) <= 2 for i in run.plan.program if isinstance(i, Combine))
+    assert layout(DDIM(), PROCESSES["vp"], None, 20, (None, None)) is run, "laid out once"
+
+
+def test_start_is_not_modified():
+    model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
+    start = torch.randn(2, 3)
+    kept = start.clone()
+    for solver in SOLVERS:
+        flowsolve.solve(model, solver=solver, nfe=7, start=start)
+    assert torch.equal(start, kept)

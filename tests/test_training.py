@@ -1,0 +1,317 @@
+"""Objectives against distributions written out as such, and the training loop: reproducible, and resumed to the bit."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+import flowsolve
+from flowsolve.denoiser import PREDICTIONS
+from flowsolve.noise import normal
+from flowsolve.training import bound, gamma, l_gamma, simple, train
+
+PROCESSES = [
+    flowsolve.VP(),
+    flowsolve.VP.cosine(),
+    flowsolve.VP.discrete(flowsolve.tables.linear(20)),
+    flowsolve.SubVP(),
+    flowsolve.EDM(),
+    flowsolve.RectifiedFlow(),
+]
+
+
+def wrong(x: Tensor, time: Tensor) -> Tensor:
+    """A network that is right about nothing in particular."""
+    return 0.3 * torch.tanh(x) + 0.1 * torch.sin(time).view(-1, *[1] * (x.ndim - 1))
+
+
+def exact(mean: Tensor, off: float = 0.0):
+    """For one-point data: the network of a denoiser that predicts x0, ``off`` away from it."""
+    return lambda x, time: mean.expand_as(x) + off
+
+
+def descending(process, n: int = 5):
+    high, low = math.log(process.level(0.9 * process.t_max).sigma), math.log(process.level(0.05 * process.t_max).sigma)
+    return [process.at("sigma", math.exp(high + (low - high) * i / (n - 1))) for i in range(n)]
+
+
+def posterior(x0: Tensor, x: Tensor, s, t, eta: float) -> Normal:
+    """q_σ(x_t | x_s, x0) as the DDIM paper writes it (eq. 7 and 16), ᾱ replaced by A² and 1 − ᾱ by R²."""
+    a_s, r_s, a_t, r_t = s.A.value, s.R.value, t.A.value, t.R.value
+    variance = eta**2 * (r_t**2 / r_s**2) * (r_s**2 - (a_s / a_t) ** 2 * r_t**2)
+    mean = a_t * x0 + math.sqrt(r_t**2 - variance) * (x - a_s * x0) / r_s
+    return Normal(mean, torch.full_like(mean, math.sqrt(variance)))
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("eta", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("predicts", ["eps", "v"])
+def test_l_gamma_is_the_sum_of_the_divergences(process, eta, predicts):
+    model = flowsolve.Denoiser(wrong, process, predicts, (2, 3), dtype=torch.float64)
+    levels = descending(process)
+    x0 = torch.linspace(-1, 1, 24, dtype=torch.float64).view(4, 2, 3)
+    expected = torch.zeros(4, dtype=torch.float64)
+    weighted = torch.zeros(4, dtype=torch.float64)
+    for k, (s, t) in enumerate(pairwise(levels)):
+        eps = normal(7, range(4), k, (2, 3), torch.float64, None)
+        x = s.A @ x0 + s.R @ eps
+        guess = model(x, s)
+        expected += kl_divergence(posterior(x0, x, s, t, eta), posterior(guess.x0, x, s, t, eta)).sum((1, 2))
+        weighted += gamma(s, t, eta) * (eps - guess.eps).square().sum((1, 2))
+    measured = l_gamma(model, x0, levels, eta=eta, seed=7)
+    torch.testing.assert_close(measured, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(measured, weighted, rtol=1e-9, atol=0)
+
+
+def test_gamma_is_the_papers():
+    process = flowsolve.VP.discrete(flowsolve.tables.linear())
+    for i, eta in ((999, 1.0), (500, 0.5), (10, 0.2), (1, 1.0)):
+        s, t = process.level(i), process.level(i - 1)
+        now, before = s.A.value**2, t.A.value**2
+        sigma2 = eta**2 * (1 - before) / (1 - now) * (1 - now / before)
+        k = math.sqrt(before) * math.sqrt((1 - now) / now) - math.sqrt(1 - before - sigma2)
+        assert gamma(s, t, eta) == pytest.approx(k**2 / (2 * sigma2), rel=1e-9)
+        if eta == 1.0:  # DDPM's bound (its eq. 12 with σ² = β̃), in terms of β alone
+            beta = process.betas[i]
+            tilde = beta * (1 - before) / (1 - now)
+            assert gamma(s, t) == pytest.approx(beta**2 / (2 * tilde * (1 - beta) * (1 - now)), rel=1e-9)
+
+
+def test_gamma_says_what_it_needs():
+    process = flowsolve.VP.cosine()
+    assert gamma(process.start, process.level(0.5)) == math.inf
+    with pytest.raises(ValueError, match="quieter one t that is noisy still"):
+        gamma(process.level(0.5), process.clean)
+    with pytest.raises(ValueError, match="quieter"):
+        gamma(process.level(0.5), process.level(0.6))
+    for eta in (0.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="eta="):
+            gamma(process.level(0.5), process.level(0.4), eta)
+
+
+def test_a_step_from_pure_noise_has_a_finite_divergence():
+    process = flowsolve.VP.cosine()
+    x0 = torch.zeros(2, 4, dtype=torch.float64)
+    model = flowsolve.Denoiser(exact(x0[0], 0.1), process, "x0", (4,), dtype=torch.float64)
+    t = process.level(0.5)
+    expected = 4 * (t.A.value * 0.1) ** 2 / (2 * t.R.value**2)  # the mean moves by A_t times the error of x̂0, σ = R_t
+    assert l_gamma(model, x0, [process.start, t]).tolist() == pytest.approx([expected] * 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("process", [flowsolve.VP.cosine(), flowsolve.EDM(), flowsolve.RectifiedFlow()], ids=lambda p: type(p).__name__)
+def test_the_bound_is_finite_and_smaller_for_a_better_model(process):
+    x0 = (-1 + torch.arange(12) % 17 / 8.0).view(2, 6)
+    levels = (*descending(process, 12), process.clean)
+    totals = []
+    for off in (0.0, 0.01, 0.1, 1.0):
+        model = flowsolve.Denoiser(lambda x, time, off=off: x0 + off, process, "x0", (6,))
+        result = bound(model, x0, levels, bins=17)
+        assert result.total.shape == (2,) and result.total.isfinite().all() and (result.steps >= 0).all() and (result.prior >= 0).all()
+        totals.append(result.total.mean().item())
+    assert totals == sorted(totals) and totals[0] < totals[1]
+
+
+def test_the_parts_of_the_bound():
+    process = flowsolve.VP()
+    x0 = torch.full((1, 3), 0.25, dtype=torch.float64)
+    levels = [process.level(t) for t in (0.8, 0.5, 0.1)]
+    model = flowsolve.Denoiser(wrong, process, "x0", (3,), dtype=torch.float64)
+    result = bound(model, x0, levels, bins=17, seed=3)
+    a, r = levels[0].A.value, levels[0].R.value
+    prior = kl_divergence(Normal(a * x0, torch.full_like(x0, r)), Normal(torch.zeros_like(x0), torch.ones_like(x0))).sum()
+    assert result.prior.item() == pytest.approx(prior.item() / (3 * math.log(2)), rel=1e-9)
+    assert result.steps.item() == pytest.approx(l_gamma(model, x0, levels, seed=3).item() / (3 * math.log(2)), rel=1e-12)
+
+
+@pytest.mark.parametrize("mean", [-1.2, -1.0, 0.03, 0.5, 5.0])
+def test_the_decoder_is_a_distribution_over_the_bins(mean):
+    values = (-1 + torch.arange(17, dtype=torch.float64) / 8).view(17, 1)
+    process = flowsolve.VP()
+    model = flowsolve.Denoiser(exact(torch.tensor([mean], dtype=torch.float64)), process, "x0", (1,), dtype=torch.float64)
+    bits = bound(model, values, [process.level(0.5), process.level(0.05)], bins=17).decoder
+    assert bits.isfinite().all()  # also where the probability is less than the least float64
+    assert bits.neg().exp2().sum().item() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_the_bound_wants_data_on_the_bins():
+    model = flowsolve.Denoiser(wrong, flowsolve.VP(), "v", (3,))
+    levels = [model.process.level(t) for t in (0.9, 0.1)]
+    with pytest.raises(ValueError, match="bins=17"):
+        bound(model, torch.full((1, 3), 0.1), levels, bins=17)
+    with pytest.raises(ValueError, match="x0 is not on"):
+        bound(model, torch.full((1, 3), 2.0), levels)
+    with pytest.raises(ValueError, match="bins=1:"):
+        bound(model, torch.full((1, 3), 1.0), levels, bins=1)
+
+
+@pytest.mark.parametrize("predicts", sorted(PREDICTIONS))
+def test_l_simple_of_every_prediction(predicts):
+    process, shape = (flowsolve.EDM() if predicts == "F" else flowsolve.VP.cosine()), (2, 3)
+    levels = [process.at("sigma", s) for s in (0.05, 0.7, 2.0, 6.0)]
+    x0, eps = torch.randn(2, 4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = flowsolve.Denoiser(wrong, process, predicts, shape, dtype=torch.float64)
+    for on in ("eps", "x0"):
+        measured = simple(model, x0, eps, levels, on=on)
+        for i, level in enumerate(levels):
+            x = level.A @ x0[i : i + 1] + level.R @ eps[i : i + 1]
+            guess = getattr(model(x, level), on)
+            assert measured[i].item() == pytest.approx((guess - (eps if on == "eps" else x0)[i]).square().mean().item(), rel=1e-9)
+    # The target is the output for which the prediction is right.
+    for i, level in enumerate(levels):
+        x = level.A @ x0[i : i + 1] + level.R @ eps[i : i + 1]
+        linear = model.linear(level)
+        pair, truth = (linear.eps, eps) if abs(linear.eps[1].value) > abs(linear.x0[1].value) else (linear.x0, x0)
+        target = pair[1].inverse() @ (truth[i : i + 1] - pair[0] @ x)
+        right = flowsolve.Denoiser(lambda x, time, target=target: target, process, predicts, shape, dtype=torch.float64)
+        assert simple(right, x0[i : i + 1], eps[i : i + 1], [level]).item() < 1e-20
+    with pytest.raises(ValueError, match="on='epsilon' is not known"):
+        simple(model, x0, eps, levels, on="epsilon")
+
+
+class Small(torch.nn.Module):
+    """With dropout and a buffer, which are part of the state too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.SiLU(), torch.nn.Dropout(0.1), torch.nn.Linear(16, 2))
+        self.label = torch.nn.Embedding(3, 1)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.training:
+            self.calls += 1
+        y = self.label(torch.full((len(x),), 2) if label is None else label)
+        return self.layers(torch.cat([x, time[:, None], y], dim=1))
+
+
+def small(process=None, predicts: str = "v") -> flowsolve.Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return flowsolve.Denoiser(Small(), process or flowsolve.VP.cosine(), predicts, (2,))
+
+
+LABELS = torch.arange(64) % 2
+DATA = torch.stack([2.0 * LABELS - 1.0, torch.full((64,), 0.5)], dim=1)
+short = partial(train, data=DATA, labels=LABELS, null=2, steps=24, batch_size=16, warmup=4, save_every=5)
+
+
+def state(trained) -> dict[str, Tensor]:
+    return trained.model.net.state_dict()
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int):
+    steps = iter(range(step))
+
+    def loss(*arguments):
+        if next(steps, None) is None:
+            raise Killed
+        return simple(*arguments)
+
+    return loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_generator_alone():
+    before = torch.random.get_rng_state()
+    first, again, other = short(small(), seed=1), short(small(), seed=1), short(small(), seed=2)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert_same(state(first), state(again))
+    assert torch.equal(first.losses, again.losses) and first.losses.shape == (24,)
+    assert not torch.equal(first.losses, other.losses)
+    assert first.steps == 24 and not first.model.net.training
+
+
+@pytest.mark.parametrize("step", [3, 5, 13])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, step):
+    whole, raw = short(small(), checkpoint=tmp_path / "whole.pt"), small()
+    with pytest.raises(Killed):
+        short(small(), checkpoint=tmp_path / "run.pt", loss=killed_at(step))
+    assert (tmp_path / "run.pt").exists() == (step >= 5)
+    resumed = short(raw, checkpoint=tmp_path / "run.pt")
+    assert_same(state(whole), state(resumed))
+    assert torch.equal(whole.losses, resumed.losses) and resumed.steps == 24
+    assert state(resumed)["calls"] == 24
+    assert not list(tmp_path.glob("*.tmp"))
+    # Once finished, a further call has nothing to do.
+    assert_same(state(whole), state(short(small(), checkpoint=tmp_path / "run.pt", loss=killed_at(0))))
+
+
+def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    file = tmp_path / "run.pt"
+    with pytest.raises(Killed):
+        short(small(), checkpoint=file, loss=killed_at(7))
+    held = file.read_bytes()
+
+    def half_written(content, path):
+        path.write_bytes(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(torch, "save", half_written)
+        short(small(), checkpoint=file)
+    assert file.read_bytes() == held
+    assert_same(state(short(small())), state(short(small(), checkpoint=file)))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    file = tmp_path / "run.pt"
+    short(small(), checkpoint=file)
+    with pytest.raises(ValueError, match=r"seed=5, but the checkpoint .* is of a run with 0"):
+        short(small(), checkpoint=file, seed=5)
+    assert_same(state(short(small(), checkpoint=file, seed=5, resume=False)), state(short(small(), seed=5)))
+
+
+@pytest.mark.parametrize(
+    ("process", "predicts"), [(flowsolve.EDM(), "F"), (flowsolve.VP.discrete(flowsolve.tables.linear(50)), "eps"), (flowsolve.VE(), "x0")]
+)
+def test_training_lowers_the_loss(process, predicts):
+    trained = train(small(process, predicts), DATA, steps=150, batch_size=64, lr=1e-2, warmup=10, ema=0.9)
+    assert trained.losses[-20:].mean() < 0.8 * trained.losses[:5].mean()
+    assert flowsolve.sample(trained.model, n=4, nfe=4, seed=0).isfinite().all()
+
+
+def test_the_average_follows_the_weights():
+    model = small()
+    trained = short(model, ema=0.0, warmup=1)
+    assert_same(state(trained), model.net.state_dict())
+
+
+def test_a_time_budget_ends_the_run():
+    trained = short(small(), steps=10**9, seconds=0.2)
+    assert 0 < trained.steps < 10**6 and trained.seconds >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": torch.zeros(4, 3)}, r"data has shape \(4, 3\); expected \(N, 2\)"),
+        ({"labels": torch.zeros(3)}, r"labels has shape \(3,\)"),
+        ({"null": None}, "null=None"),
+        ({"steps": 0}, "steps=0: expected a positive"),
+        ({"batch_size": -1}, "batch_size=-1"),
+    ],
+)
+def test_what_does_not_fit_is_said(changes, message):
+    with pytest.raises(ValueError, match=message):
+        short(small(), **changes)
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
+        short(flowsolve.Denoiser(wrong, flowsolve.VP(), "v", (2,)))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
+    with pytest.raises(RuntimeError, match="non-finite"):
+        short(small(), loss=lambda *a: simple(*a) * math.nan, checkpoint=tmp_path / "run.pt")
+    assert not (tmp_path / "run.pt").exists()
