@@ -21,7 +21,7 @@ these coefficients, not tensors of x̂0 and ε̂, so a conversion costs nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -229,8 +229,23 @@ class Denoiser:
             raise ValueError(f"the network is not defined on clean data, {level}; expected a level with noise, such as t_min")
         return PREDICTIONS[name](level, self.sigma_data)
 
-    def evaluate(self, x: Tensor, level: Level) -> Tensor:
+    def label(self, level: Level) -> float:
+        """What the network is told about ``level``."""
+        return (self.process.label if self.time is None else TIMES[self.time] if isinstance(self.time, str) else self.time)(level)
+
+    def times(self, levels: Sequence[Level], x: Tensor) -> tuple[Tensor, ...]:
+        """The time argument for each of ``levels`` and a batch like ``x``: tensors of shape (batch,).
+
+        A half-precision time would merge neighbouring levels, so it is float32 even for a half-precision network.
+        """
+        dtype = torch.float64 if (self.dtype or x.dtype) == torch.float64 else torch.float32
+        labels = torch.tensor([self.label(level) for level in levels], dtype=dtype, device=x.device)
+        return labels.view(-1, 1).repeat(1, len(x)).unbind()
+
+    def evaluate(self, x: Tensor, level: Level, times: Tensor | None = None) -> Tensor:
         """One evaluation of the network: its output o in the state's shape (and, with ``correct_x0``, the corrected x̂0).
+
+        ``times`` is what :meth:`times` gives for ``level``, if the caller has it already.
 
         Raises:
             TypeError, ValueError: if what the network returns is not a tensor of x's shape.
@@ -240,9 +255,8 @@ class Denoiser:
         if self.predicts == "F":
             a, r = numbers(level)
             scaled = x.mul(1.0 / math.sqrt(r * r + (a * self.sigma_data) ** 2))
-        told = self.process.label if self.time is None else TIMES[self.time] if isinstance(self.time, str) else self.time
-        # A half-precision time would merge neighbouring levels, so it is float32 even for a half-precision network.
-        times = torch.full((len(x),), told(level), dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=x.device)
+        if times is None:
+            (times,) = self.times([level], x)
         out = self.net(scaled if scaled.dtype == dtype else scaled.to(dtype), times, **self.conditioning)
         if not isinstance(out, Tensor):
             raise TypeError(f"the network returned {type(out).__name__}; expected a tensor of shape {tuple(x.shape)} (wrap it)")

@@ -48,7 +48,7 @@ class NonFiniteError(ValueError):
         samples: indices in the batch of the samples concerned.
     """
 
-    def __init__(self, x: Tensor, level: Level | None, evaluation: int | None, samples: list[int]) -> None:
+    def __init__(self, x: Tensor, level: Level | None, evaluation: int, samples: list[int]) -> None:
         self.x, self.level, self.samples = x, level, samples
         where = (
             f"the network returned NaN or Inf first at evaluation {evaluation}, {level}"

@@ -89,7 +89,7 @@ class Exact(Denoiser):
         a, r = numbers(level if isinstance(level, Level) else self.process.level(level))
         return self.law(x.to(self.law.means.dtype).flatten(1), a, r)
 
-    def evaluate(self, x: Tensor, level: Level) -> Tensor:
+    def evaluate(self, x: Tensor, level: Level, times: Tensor | None = None) -> Tensor:
         x0, eps, _ = self._at(x, level)
         return (eps - x0).view(x.shape)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .denoiser import TIMES, Denoiser
+from .denoiser import Denoiser
 from .errors import unknown
 from .noise import normal
 from .operators import Operator, Scalar, combine
@@ -65,10 +65,9 @@ def _output(model: Denoiser, x: Tensor, levels: Sequence[Level]) -> Tensor:
     """The network's output, each sample at its own level (:meth:`Denoiser.evaluate` has one level for the batch)."""
     if model.predicts == "F":
         x = _each([Scalar(1.0 / math.hypot(_number(level.R), _number(level.A) * model.sigma_data)) for level in levels], x)
-    tell = model.process.label if model.time is None else TIMES[model.time] if isinstance(model.time, str) else model.time
     dtype = model.dtype or x.dtype
     wide = torch.float64 if dtype == torch.float64 else torch.float32  # as Denoiser.evaluate: never a half-precision time
-    times = torch.tensor([tell(level) for level in levels], dtype=wide, device=x.device)
+    times = torch.tensor([model.label(level) for level in levels], dtype=wide, device=x.device)
     return model.net(x.to(dtype), times, **model.conditioning)
 
 

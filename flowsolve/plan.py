@@ -134,10 +134,11 @@ class Watch(Protocol):
 
 
 class _Ask(NamedTuple):
-    """A bound evaluation: the raw output of the network becomes value ``out``."""
+    """A bound evaluation, the ``number``-th: the raw output of the network becomes value ``out``."""
 
     x: int
     out: int
+    number: int
     level: Level
     linear: Linear
 
@@ -193,11 +194,12 @@ class Plan:
             bound = self._bound[model] = self._bind(model)
         values: list[Any] = [None] * bound.size
         values[0] = x
+        times = model.times(bound.asked, x)
         for item, free in bound.items:
             if isinstance(item, _Sum):
                 values[item.out] = combine(item.operators, [values[v] for v in item.terms])
             elif isinstance(item, _Ask):
-                values[item.out] = ask(model, values[item.x], item.level, item.linear, watch)
+                values[item.out] = ask(model, values[item.x], item.level, item.linear, watch, times[item.number])
             elif isinstance(item, Draw):
                 values[item.out] = noise(item.number)
             else:
@@ -210,48 +212,52 @@ class Plan:
 
     def _bind(self, model: Denoiser) -> _Bound:
         """The program in terms of the model's raw outputs."""
-        late = self._late()
-        folded: dict[int, tuple[int, tuple[Operator, Operator]]] = {}
+        late, states = self._late()
+        # p = a x + b o. A folded p is replaced by those two terms; a kept one is stored as b⁻¹p = o + b⁻¹a x, one kernel.
+        folded: dict[int, dict[int, Operator]] = {}
         items: list[_Ask | _Sum | Draw | Arrive] = []
         for i in self.program:
             if isinstance(i, Evaluate):
                 linear = model.linear(i.level)
                 a, b = linear.mix(i.coordinates.p_of)
-                items.append(_Ask(i.x, i.p, i.level, linear))
-                if i.p in late:
+                items.append(_Ask(i.x, i.p, sum(isinstance(item, _Ask) for item in items), i.level, linear))
+                if i.p in states or (i.p in late and b.singular):
                     items.append(_sum(i.p, {i.x: a, i.p: b}))
+                elif i.p in late:
+                    items.append(_sum(i.p, {i.p: b.eye(), i.x: b.inverse() @ a}))
+                    folded[i.p] = {i.p: b}
                 else:
-                    folded[i.p] = (i.x, (a, b))
+                    folded[i.p] = {i.x: a, i.p: b}
             elif isinstance(i, Combine):
                 terms: dict[int, Operator] = {}
                 for v, c in i.terms.items():
-                    at, (a, b) = folded.get(v, (v, (None, None)))
-                    for key, part in ((v, c),) if a is None or b is None else ((at, c @ a), (v, c @ b)):
+                    for key, part in ((key, c @ o) for key, o in folded[v].items()) if v in folded else ((v, c),):
                         terms[key] = terms[key] + part if key in terms else part
                 items.append(_sum(i.out, terms))
             else:
                 items.append(i)
         return _Bound.of(items)
 
-    def _late(self) -> set[int]:
-        """The p's that are needed as tensors: used after a later evaluation, or states themselves (x̂0 at the end)."""
-        current, asked, late = -1, set[int](), set[int]()
+    def _late(self) -> tuple[set[int], set[int]]:
+        """The p's that are used after a later evaluation, and those that are states themselves (x̂0 at the end)."""
+        current, asked, late, states = -1, set[int](), set[int](), set[int]()
         for i in self.program:
             if isinstance(i, Combine):
                 late.update(v for v in i.terms if v in asked and v != current)
             elif isinstance(i, (Evaluate, Arrive)) and i.x in asked:
-                late.add(i.x)
+                states.add(i.x)
             if isinstance(i, Evaluate):
                 current = i.p
                 asked.add(current)
-        return late
+        return late, states
 
 
 class _Bound(NamedTuple):
-    """A program for one model: instructions, each with the values nothing reads after it, and how many values there are."""
+    """A program for one model: instructions, each with the values nothing reads after it; how many values there are; the levels asked."""
 
     items: tuple[tuple[_Ask | _Sum | Draw | Arrive, tuple[int, ...]], ...]
     size: int
+    asked: tuple[Level, ...]
 
     @classmethod
     def of(cls, items: list[_Ask | _Sum | Draw | Arrive]) -> _Bound:
@@ -263,7 +269,8 @@ class _Bound(NamedTuple):
         for v, n in last.items():
             free.setdefault(n, []).append(v)
         size = 1 + max(item.x if isinstance(item, Arrive) else item.out for item in items)
-        return cls(tuple((item, tuple(free.get(n, ()))) for n, item in enumerate(items)), size)
+        asked = tuple(item.level for item in items if isinstance(item, _Ask))
+        return cls(tuple((item, tuple(free.get(n, ()))) for n, item in enumerate(items)), size, asked)
 
 
 def _sum(out: int, terms: dict[int, Operator]) -> _Sum:
@@ -271,8 +278,8 @@ def _sum(out: int, terms: dict[int, Operator]) -> _Sum:
     return _Sum(out, tuple(terms), tuple(terms.values()))
 
 
-def ask(model: Denoiser, x: Tensor, level: Level, linear: Linear, watch: Watch) -> Tensor:
+def ask(model: Denoiser, x: Tensor, level: Level, linear: Linear, watch: Watch, times: Tensor | None = None) -> Tensor:
     """One evaluation: the network's output in the state's dtype."""
-    out = model.evaluate(x, level)
+    out = model.evaluate(x, level, times)
     watch.evaluated(x, out, level, linear)
     return out if out.dtype == x.dtype else out.to(x.dtype)

@@ -61,19 +61,16 @@ class Solution:
 
 
 class _Record:
-    """Watches a run: counts, keeps what was asked for, remembers where the first NaN was. No device syncs."""
+    """Watches a run: counts and keeps what was asked for. No device syncs."""
 
     def __init__(self, keep: frozenset[str], callback: Callable[[State], Any] | None, bar: Any) -> None:
         self.keep, self.callback, self.bar = keep, callback, bar
-        self.sums: list[Tensor] = []
         self.asked: list[Level] = []
         self.reached: list[Level] = []
         self.path: list[Tensor] = []
         self.x0: list[Tensor] = []
 
     def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
-        # One reduction, looked at only when the run is over: a NaN or Inf anywhere makes the sum one.
-        self.sums.append(out.detach().sum(dtype=torch.float32 if out.dtype.itemsize < 4 else None))
         self.asked.append(level)
         if "x0" in self.keep:
             self.x0.append(combine(linear.x0, (x, out)))
@@ -88,13 +85,39 @@ class _Record:
             return False
         return self.callback(State(len(self.reached), len(self.asked), level, x)) is True
 
-    def check(self, x: Tensor) -> None:
-        """Raise if ``x`` is not finite, naming the first evaluation that was not."""
-        if torch.isfinite(x.detach().sum()) or torch.isfinite(x).all():
-            return
-        bad = (~torch.isfinite(x.detach()).flatten(1).all(1)).nonzero().flatten().tolist()
-        first = next((k for k, ok in enumerate(torch.isfinite(torch.stack(self.sums)).tolist()) if not ok), None)
-        raise NonFiniteError(x, None if first is None else self.asked[first], None if first is None else first + 1, bad)
+
+class _Found(Exception):
+    """The evaluation that :class:`_Search` was looking for."""
+
+
+class _Search(_Record):
+    """Watches a run for the first evaluation that is not finite."""
+
+    def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
+        self.asked.append(level)
+        if not _finite(out):
+            raise _Found
+
+
+def _finite(x: Tensor) -> bool:
+    # A sum is many times cheaper than isfinite, and finite only if all its terms are; the converse is rarely needed.
+    return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
+
+
+def _non_finite(x: Tensor, asked: list[Level]) -> NonFiniteError:
+    """The error for the state or output ``x``; the last of ``asked``, if any, is where the network went wrong."""
+    bad = (~torch.isfinite(x.detach()).flatten(1).all(1)).nonzero().flatten().tolist()
+    return NonFiniteError(x, asked[-1] if asked else None, len(asked), bad)
+
+
+def _locate(plan: Plan, model: Denoiser, x: Tensor, draw: Callable[[int], Tensor]) -> list[Level]:
+    """Run again, looking at every evaluation: a run that goes well pays nothing for this. The levels up to the first bad one."""
+    search = _Search(frozenset(), None, None)
+    try:
+        plan.run(model, x, draw, search)
+    except _Found:
+        return search.asked
+    return []
 
 
 class _LiveDoor(Door):
@@ -109,7 +132,8 @@ class _LiveDoor(Door):
             raise BudgetExceeded(len(self.record.asked), self.x, self.level)
         linear = self.model.linear(s)
         out = ask(self.model, x, s, linear, self.record)
-        self.record.check(out)
+        if not _finite(out):  # a step size is about to be computed from it
+            raise _non_finite(out, self.record.asked)
         return combine(linear.mix(coordinates.p_of), (x, out))
 
     def noise(self) -> Tensor:
@@ -185,7 +209,7 @@ def integrate(
     differentiable: bool = False,
 ) -> Solution:
     """Drive ``x`` through a layout: by its plan, or on tensors with ``cap`` as the most evaluations."""
-    bar = _bar(progress, run.plan.nfe if run.plan is not None else cap)
+    bar = progress_bar(progress, run.plan.nfe if run.plan is not None else cap)
     record = _Record(keep, callback, bar)
     begin = x
     with torch.enable_grad() if differentiable else torch.no_grad(), bar or contextlib.nullcontext():
@@ -195,7 +219,8 @@ def integrate(
             door = _LiveDoor(model, record, draw, cap, x, run.levels[0])
             x = drive(run.legs, door, x)
             door.cap = None  # a backward pass through the adjoint asks again
-        record.check(x)
+        if not _finite(x):
+            raise _non_finite(x, [] if run.plan is None else _locate(run.plan, model, begin, draw))
     return Solution(
         x=x,
         nfe=len(record.asked),
@@ -207,11 +232,12 @@ def integrate(
     )
 
 
-def _bar(progress: bool, total: int | None) -> Any:
+def progress_bar(progress: bool, total: int | None, unit: str = "eval", initial: int = 0) -> Any:
+    """A tqdm bar, or None if ``progress`` is False. Raises ImportError, saying what to install, without tqdm."""
     if not progress:
         return None
     try:
         from tqdm import tqdm
     except ImportError:
         raise ImportError("progress=True needs tqdm: pip install 'flowsolve[run]'") from None
-    return tqdm(total=total, unit="eval", leave=False)
+    return tqdm(total=total, unit=unit, initial=initial, leave=False)

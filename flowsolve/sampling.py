@@ -21,7 +21,7 @@ from .solvers import resolve as resolve_solver
 __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "sample", "solve"]
 
 #: The solver when the caller names none.
-DEFAULT_SOLVER = "ab2"
+DEFAULT_SOLVER = "ab3"
 
 Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
 
@@ -53,7 +53,7 @@ def solve(
         nfe: at most this many evaluations of the denoiser, as many of them as the solver can use (default 20). Adaptive
             solvers take it as a cap (default: none).
         grid: a name, a :mod:`flowsolve.grids` object, or a decreasing sequence of times, used as given; by default
-            Karras for EDM and VE, uniform in time otherwise.
+            Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run ends on clean data,
             with the x̂0 of its last evaluation, unless ``span`` says otherwise.
         n: number of samples, if ``start`` is not given.

@@ -25,6 +25,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .objectives import Bound, Loss, bound, gamma, l_gamma, simple
 from .processes import EDM, Level, Process
+from .run import progress_bar
 
 __all__ = ["Bound", "Loss", "Trained", "bound", "gamma", "l_gamma", "simple", "train"]
 
@@ -119,7 +120,7 @@ def train(
         torch.save(state, half)
         os.replace(half, file)
 
-    bar = _bar(progress, None if math.isfinite(seconds) else steps, k)
+    bar = progress_bar(progress, None if math.isfinite(seconds) else steps, "step", k)
     net.train()
     begin = time.monotonic()
     with torch.random.fork_rng(devices=[data.device] if data.is_cuda else []):
@@ -171,13 +172,3 @@ def _average(average: torch.nn.Module, net: torch.nn.Module, decay: float) -> No
         mine.lerp_(theirs, 1.0 - decay)
     for mine, theirs in zip(average.buffers(), net.buffers(), strict=True):
         mine.copy_(theirs)
-
-
-def _bar(progress: bool, total: int | None, initial: int) -> Any:
-    if not progress:
-        return None
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise ImportError("progress=True needs tqdm: pip install 'flowsolve[run]'") from None
-    return tqdm(total=total, initial=initial, unit="step")

@@ -1,0 +1,133 @@
+"""What an evaluation costs beyond the network: time per evaluation, against the least arithmetic a step can do.
+
+The network returns a tensor that is ready, so a run is all overhead; what calling it costs is measured on its own and
+subtracted. The floor is one ``x.mul(a).add_(eps, alpha=b)`` on states of the same shape, which is a DDIM step and nothing
+else. Runs, network calls and the floor take turns, many times; each is represented by the least processor time that it
+took, since whatever else the machine does can only add to it. One thread, float32.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import flowsolve
+
+RESULTS = Path(__file__).with_name("results") / "overhead.json"
+SHAPES = {"16x3x32x32": (16, 3, 32, 32), "1x4x64x64": (1, 4, 64, 64)}
+SOLVERS = ("ddim", "ddpm", "heun", "ab2", "ab3", "ab4", "rk4")
+PREDICTIONS = ("eps", "v", "x0")
+#: The most a step may cost, in floors.
+TARGETS = {"ddim": 2.5, "ab3": 4.0}
+NFE = 120
+
+
+def model_of(shape: tuple[int, ...], predicts: str) -> flowsolve.Denoiser:
+    ready = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return flowsolve.Denoiser(lambda x, time: ready, flowsolve.VP(), predicts, shape[1:])
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Processor time of this thread, in seconds: on an idle machine the same as the time on the clock."""
+    begin = time.thread_time()
+    work()
+    return time.thread_time() - begin
+
+
+def measure(shape: tuple[int, ...], predictions: tuple[str, ...], nfe: int, rounds: int) -> dict[str, Any]:
+    """For each solver and prediction the overhead in floors, and in microseconds per evaluation."""
+    x, eps, noise = (torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in (1, 2, 3))
+
+    def floor() -> None:
+        y = x
+        for _ in range(nfe):
+            y = y.mul(0.99).add_(eps, alpha=0.01)
+
+    def calls() -> None:
+        net, times = model_of(shape, "eps").net, torch.zeros(len(x))
+        for _ in range(nfe):
+            net(x, times)
+
+    def run(solver: str, model: flowsolve.Denoiser) -> Callable[[], Any]:
+        return lambda: flowsolve.solve(model, solver=solver, nfe=nfe, start=x, noise=lambda k: noise)
+
+    models = {p: model_of(shape, p) for p in predictions}
+    runs = {(s, p): run(s, model) for s in SOLVERS for p, model in models.items()}
+    spent = {job: solution().nfe for job, solution in runs.items()}
+    jobs: dict[Any, Callable[[], Any]] = {"floor": floor, "calls": calls, **runs}
+    best = dict.fromkeys(jobs, math.inf)
+    for _ in range(rounds):
+        for job, work in jobs.items():
+            best[job] = min(best[job], timed(work))
+    unit, network = 1e6 * best["floor"] / nfe, 1e6 * best["calls"] / nfe
+    over = {job: 1e6 * best[job] / spent[job] - network for job in runs}
+    return {
+        "us_floor": unit,
+        "us_network": network,
+        "solvers": {s: {p: {"ratio": over[s, p] / unit, "us_per_evaluation": over[s, p]} for p in predictions} for s in SOLVERS},
+    }
+
+
+def first_call(solver: str, nfe: int) -> dict[str, float]:
+    """The one-off cost of a plan: the first run of a new solver on a new process, against the same run again."""
+    shape = SHAPES["1x4x64x64"]
+    x = torch.randn(shape)
+    times = []
+    for k in range(5):
+        # A process that differs in the last digits is another one, so nothing is found in a cache.
+        model = flowsolve.Denoiser(lambda x, time: x, flowsolve.VP(beta_max=20.0 + 1e-9 * (k + 1)), "eps", shape[1:])
+        again: Callable[[], Any] = lambda model=model: flowsolve.solve(model, solver=solver, nfe=nfe, start=x, noise=lambda k: x)  # noqa: E731
+        first = timed(again)
+        times.append((first, min(timed(again) for _ in range(3))))
+    return {"ms_first": 1e3 * statistics.median(a for a, _ in times), "ms_again": 1e3 * statistics.median(b for _, b in times)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_overhead(shape: str, request: pytest.FixtureRequest, benchmark: Any) -> None:
+    full = request.config.getoption("--benchmark")
+    nfe, rounds = (NFE, 60) if full else (12, 1)
+    predictions = PREDICTIONS if full else PREDICTIONS[:1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        table = measure(SHAPES[shape], predictions, nfe, rounds)
+        model, x = model_of(SHAPES[shape], "eps"), torch.randn(SHAPES[shape])
+        benchmark(lambda: flowsolve.solve(model, solver="ddim", nfe=nfe, start=x))
+    finally:
+        torch.set_num_threads(threads)
+    if not full:
+        return
+    print(f"\n{shape}, {nfe} evaluations: overhead in floors of {table['us_floor']:.1f} µs (µs per evaluation)")
+    for solver, by in table["solvers"].items():
+        print(f"  {solver:6}" + "".join(f"  {p}: {row['ratio']:5.2f} ({row['us_per_evaluation']:6.1f})" for p, row in by.items()))
+    save({shape: table})
+    benchmark.extra_info["overhead"] = table
+    missed = {(s, p): row["ratio"] for s, most in TARGETS.items() for p, row in table["solvers"][s].items() if row["ratio"] > most}
+    assert not missed, f"over the target: {missed}"
+
+
+def test_planning(request: pytest.FixtureRequest) -> None:
+    full = request.config.getoption("--benchmark")
+    nfe = 50 if full else 8
+    table = {solver: first_call(solver, nfe) for solver in (SOLVERS if full else SOLVERS[:1])}
+    if full:
+        print(f"\nms for the first run of {nfe} evaluations, and for the next")
+        for solver, row in table.items():
+            print(f"  {solver:6} {row['ms_first']:7.1f} {row['ms_again']:7.1f}")
+        save({"planning": table})
+
+
+def save(part: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known.update(part)
+    rounded = json.loads(json.dumps(known), parse_float=lambda text: float(f"{float(text):.4g}"))
+    RESULTS.write_text(json.dumps(rounded, indent=1) + "\n")
