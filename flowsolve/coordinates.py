@@ -62,6 +62,13 @@ class Coordinates:
         """The clock's increment P_t⁻¹S_t − P_s⁻¹S_s."""
         return self.P(t).inverse() @ self.S(t) - self.P(s).inverse() @ self.S(s)
 
+    def convert(self, other: Coordinates, level: Level) -> tuple[Operator, Operator]:
+        """(a, b) with p' = a x + b p: the same prediction's p in ``other`` coordinates, from the state x it was made at."""
+        (u, v), (w, z) = self.p_of, other.p_of
+        # x = A x̂0 + R ε̂ and p = u x̂0 + v ε̂, solved for (x̂0, ε̂).
+        inverse = (level.A * v - level.R * u).inverse()
+        return inverse * (w * v - z * u), inverse @ (level.A * z - level.R * w)
+
     def hold(self, s: Level, t: Level) -> tuple[Operator, Operator]:
         """(Ψ, C) with x_t = Ψ x_s + C p for p held from s to t. Finite wherever P_s is invertible, P_t need not be."""
         carry = self.transport(s, t)

@@ -70,11 +70,19 @@ class Flow:
 
 
 class Node(NamedTuple):
-    """One remembered evaluation: p at a level, in the coordinates it was asked in."""
+    """One remembered evaluation: where it was made, and p in the coordinates it was asked in."""
 
     level: Level
+    x: Any
     p: Any
     coordinates: Coordinates
+
+    def seen_in(self, coordinates: Coordinates) -> Any:
+        """p in other coordinates: a prediction is one thing, whatever it was asked as."""
+        if coordinates == self.coordinates:
+            return self.p
+        a, b = self.coordinates.convert(coordinates, self.level)
+        return a @ self.x + b @ self.p
 
 
 class Rule(Protocol):

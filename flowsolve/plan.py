@@ -13,6 +13,7 @@ the run's own memory first: networks may reuse their output buffers.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,7 @@ class _Tracer(Door):
     def __init__(self, process: Process, eye: Operator) -> None:
         self.process, self.eye = process, eye
         self.program: list[Instruction] = []
+        self.draws = itertools.count()
         self.values = 0
 
     def new(self) -> int:
@@ -118,7 +120,7 @@ class _Tracer(Door):
 
     def noise(self) -> Symbol:
         out = self.new()
-        self.program.append(Draw(out, sum(isinstance(i, Draw) for i in self.program)))
+        self.program.append(Draw(out, next(self.draws)))
         return self.symbol(out)
 
     def arrive(self, x: Symbol, t: Level) -> None:
@@ -216,11 +218,12 @@ class Plan:
         # p = a x + b o. A folded p is replaced by those two terms; a kept one is stored as b⁻¹p = o + b⁻¹a x, one kernel.
         folded: dict[int, dict[int, Operator]] = {}
         items: list[_Ask | _Sum | Draw | Arrive] = []
+        number = itertools.count()
         for i in self.program:
             if isinstance(i, Evaluate):
                 linear = model.linear(i.level)
                 a, b = linear.mix(i.coordinates.p_of)
-                items.append(_Ask(i.x, i.p, sum(isinstance(item, _Ask) for item in items), i.level, linear))
+                items.append(_Ask(i.x, i.p, next(number), i.level, linear))
                 if i.p in states or (i.p in late and b.singular):
                     items.append(_sum(i.p, {i.x: a, i.p: b}))
                 elif i.p in late:

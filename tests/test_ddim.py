@@ -66,7 +66,7 @@ def test_a_point_is_recovered_from_any_level(process, predicts, u, nfe, seed, do
     level, x_in = [s], [None]
 
     class Model(flowsolve.Denoiser):
-        def evaluate(self, x, at):
+        def evaluate(self, x, at, times=None):
             level[0], x_in[0] = at, x
             return net(x, None, level)
 
@@ -116,7 +116,7 @@ def test_rectified_flow_euler_is_ddim():
     process = flowsolve.RectifiedFlow()
     model = flowsolve.Denoiser(elementwise, process, "velocity", (3,), dtype=F64)
     x = torch.randn(4, 3, dtype=F64)
-    got = flowsolve.solve(model, solver="ddim", nfe=10, start=x).x
+    got = flowsolve.solve(model, solver="ddim", nfe=10, grid="uniform", start=x).x
     for k in range(10):  # dx/dt = u, from t = 1
         t = 1 - k / 10
         x = x - 0.1 * elementwise(x, torch.full((4,), t, dtype=F64))

@@ -181,7 +181,7 @@ def test_the_card_s_figures_are_what_the_weights_give():
     assert held.nearest == pytest.approx(card(r"held-out digits \|[^|]+\|[^|]+\| (\S+) \|"), abs=0.01)
     labels = torch.arange(SAMPLES) % 10
     model = digits(labels)
-    for solver in ("ab2", "ddim"):
+    for solver in ("ab3", "ddim"):
         claimed = {
             name: card(rf"{solver}, nfe=20, by class \|{'[^|]+[|]' * i} (\S+) \|")
             for i, name in enumerate(("frechet", "accuracy", "nearest"))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mpmath import mp, mpf
 from problems import F64, PROCESSES, elementwise, mixture
 
 import flowsolve
@@ -9,8 +10,10 @@ from flowsolve.coordinates import DATA, NOISE, VELOCITY
 from flowsolve.denoiser import PREDICTIONS
 from flowsolve.flow import drive
 from flowsolve.plan import Combine, Plan
+from flowsolve.processes import LAMBDA
 from flowsolve.run import _LiveDoor, _Record, layout
 from flowsolve.solvers import DDIM
+from flowsolve.solvers.multistep import weights
 
 SOLVERS = ["ddim", "ddpm", "ddpm_large", "heun", "rk4", "ab2", "ab4"]
 
@@ -70,3 +73,40 @@ def test_start_is_not_modified():
     for solver in SOLVERS:
         flowsolve.solve(model, solver=solver, nfe=7, start=start)
     assert torch.equal(start, kept)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_prediction_is_the_same_in_all_coordinates(process):
+    process = PROCESSES[process]
+    level = process.at("sigma", 0.7)
+    x0, eps = torch.randn(5, dtype=F64), torch.randn(5, dtype=F64)
+    x = level.A @ x0 + level.R @ eps
+    for a in (NOISE, DATA, VELOCITY):
+        for b in (NOISE, DATA, VELOCITY):
+            on_x, on_p = a.convert(b, level)
+            converted = on_x @ x + on_p @ (a.p_of[0] * x0 + a.p_of[1] * eps)
+            torch.testing.assert_close(converted, b.p_of[0] * x0 + b.p_of[1] * eps, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [2, 3, 4])
+def test_exponential_adams_weights_against_mpmath(order):
+    """C_j = R_t ∫ ℓ_j(λ) d(e^λ) for scattered nodes, by adaptive quadrature in 30 digits."""
+    process = PROCESSES["vp"]
+    nodes = [process.at("sigma", s) for s in (1.0, 1.7, 2.0, 4.5)[:order]]
+    t = process.at("sigma", 0.4)
+    got = weights(process, DATA, LAMBDA, nodes, nodes[0], t)
+    with mp.workdps(30):
+        places = [mpf(n.lam) for n in nodes]
+        for j, c in enumerate(got):
+
+            def integrand(u, j=j):
+                return mp.exp(u) * mp.fprod((u - p) / (places[j] - p) for k, p in enumerate(places) if k != j)
+
+            exact = mpf(t.R.value) * mp.quad(integrand, [places[0], mpf(t.lam)])
+            assert c.value == pytest.approx(float(exact), rel=1e-11, abs=1e-13)
+
+
+def test_flow_euler_is_ddim():
+    model = flowsolve.Denoiser(elementwise, PROCESSES["rectified_flow"], "velocity", (3,), dtype=F64)
+    a, b = (flowsolve.sample(model, solver=solver, nfe=9, n=2, seed=0) for solver in ("flow_euler", "ddim"))
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

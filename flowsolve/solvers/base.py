@@ -19,7 +19,7 @@ from typing import Any
 
 from ..coordinates import DATA, NOISE, Coordinates
 from ..flow import Flow, Leg, Node
-from ..processes import Level
+from ..processes import SIGMA, Level, Variable
 
 Step = tuple[Any, tuple[Node, ...]]
 
@@ -34,6 +34,11 @@ class Solver(ABC):
     @property
     @abstractmethod
     def coordinates(self) -> Coordinates: ...
+
+    @property
+    def variable(self) -> Variable:
+        """The scalar in which the rule's steps are laid out: the coordinates' own clock, unless it says otherwise."""
+        return self.coordinates.clock or SIGMA
 
     @property
     @abstractmethod
@@ -105,7 +110,7 @@ class DDIM(Solver):
 
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         p = flow(x, s)
-        past = (Node(s, p, flow.coordinates), *past)
+        past = (Node(s, x, p, flow.coordinates), *past)
         if self.eta == 0.0:
             return flow.move(x, s, t, p), past
         rest = 1.0 - (t.sigma / s.sigma) ** 2  # 1 − ρ

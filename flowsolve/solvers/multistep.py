@@ -36,9 +36,9 @@ def weights(process: Process, coordinates: Coordinates, variable: Variable, node
         return [total]
     start, span = variable.of(s), variable.of(t) - variable.of(s)
     # In u = (φ − φ_s)/(φ_t − φ_s) the polynomials have coefficients of order one, whatever the step.
-    places = np.array([(variable.of(level) - start) / span for level in nodes])
+    places = [(variable.of(level) - start) / span for level in nodes]
     us = _GAUSS[0] + 0.5
-    ends, slopes = _lagrange(places, np.ones(1))[0][:, 0], _lagrange(places, us)[1] * _GAUSS[1]
+    ends, slopes = np.array(_lagrange(places, 1.0)[0]), np.array(_lagrange(places, us)[1]) * _GAUSS[1]
     if variable is coordinates.clock:  # W = u W_t: what is left is the integral of a polynomial
         return [total * float(c) for c in ends - slopes @ us]
     levels = [process.at(variable, start + span * float(u)) for u in us]
@@ -52,16 +52,16 @@ def weights(process: Process, coordinates: Coordinates, variable: Variable, node
     return result
 
 
-def _lagrange(places: np.ndarray, us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Lagrange polynomials through ``places`` at ``us``, and their derivatives; each (len(places), len(us))."""
-    values, slopes = np.empty((2, len(places), len(us)))
+def _lagrange(places: Sequence[float], u: Any) -> tuple[list[Any], list[Any]]:
+    """The Lagrange polynomials through ``places`` and their derivatives at u, a number or an array."""
+    values, slopes = [], []
     for j, place in enumerate(places):
-        ratios = [(us - other) / (place - other) for other in np.delete(places, j)]
-        steps = [1.0 / (place - other) for other in np.delete(places, j)]
-        values[j] = np.prod(ratios, axis=0)
-        slopes[j] = sum(
-            step * np.prod([r for i, r in enumerate(ratios) if i != k] or [np.ones_like(us)], axis=0) for k, step in enumerate(steps)
-        )
+        value, slope = 1.0, 0.0
+        for other in (*places[:j], *places[j + 1 :]):
+            factor = (u - other) / (place - other)
+            value, slope = value * factor, slope * factor + value / (place - other)
+        values.append(value)
+        slopes.append(slope)
     return values, slopes
 
 
@@ -77,18 +77,18 @@ class Multistep(Solver):
 
     order: int = 2  # type: ignore[assignment]
     coordinates: Coordinates = NOISE  # type: ignore[assignment]
-    variable: Variable = SIGMA
+    variable: Variable = SIGMA  # type: ignore[assignment]
     starter: Solver | None = None
 
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
-        past = (Node(s, flow(x, s), flow.coordinates), *past)[: self.order]
-        # An evaluation at an infinite value of the variable carries no weight in a polynomial; a step to one holds p.
-        nodes = [n for n in past if n.coordinates == flow.coordinates and math.isfinite(self.variable.of(n.level))]
-        if not nodes or not math.isfinite(self.variable.of(t)) or nodes[0] is not past[0]:
+        past = (Node(s, x, flow(x, s), flow.coordinates), *past)[: self.order]
+        # An evaluation at an infinite value of the variable carries no weight in a polynomial; a step from or to one holds p.
+        nodes = [n for n in past if math.isfinite(self.variable.of(n.level))]
+        if not math.isfinite(self.variable.of(s)) or not math.isfinite(self.variable.of(t)):
             nodes = [past[0]]
         x = flow.coordinates.transport(s, t) @ x
         for c, node in zip(weights(flow.process, flow.coordinates, self.variable, [n.level for n in nodes], s, t), nodes, strict=True):
-            x = x + c @ node.p
+            x = x + c @ node.seen_in(flow.coordinates)
         return x, past
 
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:

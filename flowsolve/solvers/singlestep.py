@@ -66,7 +66,7 @@ class RungeKutta(Solver):
         for node, row in zip(self.tableau.c, self.tableau.a, strict=True):
             at = s if node == 0 else t if node == 1 else flow.process.at(clock, clock.of(s) + node * (clock.of(t) - clock.of(s)))
             ps.append(flow(_combined(c.transport(s, at), x, c.P(at) @ gap, row, ps), at))
-        past = (Node(s, ps[0], c), *past)
+        past = (Node(s, x, ps[0], c), *past)
         return _combined(c.transport(s, t), x, c.P(t) @ gap, self.tableau.b, ps), past
 
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:

@@ -6,7 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ..coordinates import DATA, VELOCITY
 from ..errors import unknown
+from ..processes import LAMBDA, TIME
 from . import singlestep
 from .base import DDIM, Solver
 from .bridges import SciPy, TorchDiffEq
@@ -38,9 +40,18 @@ ROWS: tuple[Row, ...] = (
     Row("ralston", RungeKutta(singlestep.RALSTON), "Runge-Kutta", "Ralston 1962"),
     Row("kutta3", _KUTTA3, "Runge-Kutta", "arXiv 2204.13902, ρRK"),
     Row("rk4", RungeKutta(singlestep.RK4), "Runge-Kutta", "arXiv 2204.13902, ρRK"),
+    Row("flow_euler", DDIM(coordinates=VELOCITY), "one step", "arXiv 2209.03003; 2210.02747; Euler in the flow's time, the same as ddim"),
+    Row("flow_heun", RungeKutta(singlestep.HEUN, VELOCITY), "Runge-Kutta", "arXiv 2209.03003"),
+    Row("flow_midpoint", RungeKutta(singlestep.MIDPOINT, VELOCITY), "Runge-Kutta", "arXiv 2210.02747"),
     Row("ab2", Multistep(2), "multistep", "arXiv 2204.13902, ρAB"),
     Row("ab3", Multistep(3, starter=_HEUN), "multistep", "arXiv 2204.13902, ρAB"),
     Row("ab4", Multistep(4, starter=_KUTTA3), "multistep", "arXiv 2204.13902, ρAB; k-diffusion's LMS", ("lms",)),
+    Row("deis2", Multistep(2, variable=TIME), "multistep", "arXiv 2204.13902, tAB"),
+    Row("deis3", Multistep(3, variable=TIME, starter=_HEUN), "multistep", "arXiv 2204.13902, tAB"),
+    Row("deis4", Multistep(4, variable=TIME, starter=_KUTTA3), "multistep", "arXiv 2204.13902, tAB"),
+    Row("etd2", Multistep(2, DATA, LAMBDA), "multistep", "arXiv 2308.02157, RES multistep; exponential Adams"),
+    Row("etd3", Multistep(3, DATA, LAMBDA, _HEUN), "multistep", "arXiv 2308.02157, RES multistep; exponential Adams"),
+    Row("etd4", Multistep(4, DATA, LAMBDA, _KUTTA3), "multistep", "exponential Adams of order 4"),
     *(
         Row(f"torchdiffeq:{name}", TorchDiffEq(name), "torchdiffeq", "torchdiffeq", (name,) if name in _ADAPTIVE else ())
         for name in TorchDiffEq.methods()
@@ -55,7 +66,7 @@ class Table(tuple[Row, ...]):
     """The zoo as rows; prints as a table."""
 
     def __str__(self) -> str:
-        head = ("name", "order", "evaluations", "family", "options", "source")
+        head = ("name", "order", "evaluations", "family", "coordinates, variable", "options", "source")
         lines = [head, *(_cells(row) for row in self)]
         widths = [max(len(line[k]) for line in lines) for k in range(len(head) - 1)]
         return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]]) for line in lines)
@@ -72,6 +83,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         str(row.solver.order),
         "adaptive" if evaluations is None else f"{evaluations} a step",
         row.family,
+        f"{row.solver.coordinates!r}, {row.solver.variable!r}",
         options or "-",
         row.source,
     )
