@@ -20,6 +20,7 @@ ORDER = [
     "solvers.base",
     "solvers.multistep",
     "solvers.singlestep",
+    "solvers.exponential",
     "solvers.bridges",
     "solvers.zoo",
     "solvers",

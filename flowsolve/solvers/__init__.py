@@ -7,6 +7,7 @@ import types
 
 from .base import DDIM, Solver, legs
 from .bridges import SciPy, TorchDiffEq
+from .exponential import Exponential
 from .multistep import Multistep
 from .singlestep import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
 from .zoo import Row, Table, resolve, table
@@ -18,6 +19,7 @@ __all__ = [
     "MIDPOINT",
     "RALSTON",
     "RK4",
+    "Exponential",
     "Multistep",
     "Row",
     "RungeKutta",

@@ -62,6 +62,10 @@ class Solver(ABC):
         """The most steps from ``start`` that ``budget`` evaluations pay for."""
         return budget if self.evaluations is None else budget // self.evaluations
 
+    def singular(self, level: Level) -> bool:
+        """True where this rule cannot start or end a step."""
+        return self.coordinates.singular(level)
+
     def from_singular(self) -> Solver:
         """The rule for a step from or to a level that is singular in these coordinates."""
         return DDIM(coordinates=DATA)
@@ -74,7 +78,7 @@ def legs(solver: Solver, levels: Sequence[Level], nfe: int | None) -> list[Leg]:
     body = pairs[:-1] if clean else pairs
     budget = None if nfe is None else nfe - clean
     rules = [
-        rule.from_singular() if rule.coordinates.singular(s) or rule.coordinates.singular(t) else rule
+        rule.from_singular() if rule.singular(s) or rule.singular(t) else rule
         for rule, (s, t) in zip(solver.rules([s for s, _ in body], budget), body, strict=True)
     ]
     if clean:

@@ -65,6 +65,15 @@ def _lagrange(places: Sequence[float], u: Any) -> tuple[list[Any], list[Any]]:
     return values, slopes
 
 
+def advance(flow: Flow, variable: Variable, x: Any, s: Level, t: Level, nodes: Sequence[Node]) -> Any:
+    """x at t from x at s, with p the polynomial in ``variable`` through the evaluations ``nodes``, integrated exactly."""
+    cs = weights(flow.process, flow.coordinates, variable, [n.level for n in nodes], s, t)
+    x = flow.coordinates.transport(s, t) @ x
+    for c, node in zip(cs, nodes, strict=True):
+        x = x + c @ node.seen_in(flow.coordinates)
+    return x
+
+
 @dataclass(frozen=True)
 class Multistep(Solver):
     """The polynomial through the last ``order`` evaluations, integrated exactly over the step.
@@ -86,10 +95,7 @@ class Multistep(Solver):
         nodes = [n for n in past if math.isfinite(self.variable.of(n.level))]
         if not math.isfinite(self.variable.of(s)) or not math.isfinite(self.variable.of(t)):
             nodes = [past[0]]
-        x = flow.coordinates.transport(s, t) @ x
-        for c, node in zip(weights(flow.process, flow.coordinates, self.variable, [n.level for n in nodes], s, t), nodes, strict=True):
-            x = x + c @ node.seen_in(flow.coordinates)
-        return x, past
+        return advance(flow, self.variable, x, s, t, nodes), past
 
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
         if self.starter is None or not starts:

@@ -35,13 +35,33 @@ KUTTA3 = Tableau(3, (0, 1 / 2, 1), ((), (1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6
 RK4 = Tableau(4, (0, 1 / 2, 1 / 2, 1), ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
-@dataclass(frozen=True)
-class RungeKutta(Solver):
-    """One step of ``tableau`` in the coordinates' own clock.
+class SingleStep(Solver):
+    """A method of several evaluations a step.
 
-    Evaluations that do not make a whole step are spent on single-evaluation Adams-Bashforth steps of the same order
-    before the end: they use the evaluations the Runge-Kutta steps began with, so the run keeps its order.
+    Evaluations that do not make a whole step are spent on single-evaluation multistep steps of the same order, early in
+    the run: they use the evaluations the whole steps began with, so the run keeps its order.
     """
+
+    evaluations: int  # type: ignore[assignment]
+
+    def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
+        n, e = len(starts), self.evaluations
+        single = 0 if budget is None else max(0, -((budget - n * e) // (e - 1)))
+        if single >= e:  # more than a remainder: the caller's grid does not fit the caller's budget
+            single = 0
+        # From pure noise the polynomial, too, must be drawn in a clock that is finite there.
+        first = self.from_singular() if n > 0 and self.singular(starts[0]) else self
+        before = min(self.order - 1, n - single)
+        adams = Multistep(self.order, first.coordinates, first.variable)
+        return [*[first] * before, *[adams] * single, *[self] * (n - single - before)]
+
+    def steps(self, budget: int, start: Level) -> int:
+        return sum(divmod(budget, self.evaluations))
+
+
+@dataclass(frozen=True)
+class RungeKutta(SingleStep):
+    """One step of ``tableau`` in the coordinates' own clock."""
 
     tableau: Tableau
     coordinates: Coordinates = NOISE  # type: ignore[assignment]
@@ -55,7 +75,7 @@ class RungeKutta(Solver):
         return self.tableau.order
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> int:  # type: ignore[override]
         return len(self.tableau.b)
 
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
@@ -68,21 +88,6 @@ class RungeKutta(Solver):
             ps.append(flow(_combined(c.transport(s, at), x, c.P(at) @ gap, row, ps), at))
         past = (Node(s, x, ps[0], c), *past)
         return _combined(c.transport(s, t), x, c.P(t) @ gap, self.tableau.b, ps), past
-
-    def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
-        n, e = len(starts), self.evaluations
-        single = 0 if budget is None else max(0, -((budget - n * e) // (e - 1)))
-        if single >= e:  # more than a remainder: the caller's grid does not fit the caller's budget
-            single = 0
-        # From pure noise the polynomial, too, must be drawn in a clock that is finite there.
-        first = self.from_singular() if n > 0 and self.coordinates.singular(starts[0]) else self
-        before = min(self.order - 1, n - single)
-        assert first.coordinates.clock is not None
-        adams = Multistep(self.order, first.coordinates, first.coordinates.clock)
-        return [*[first] * before, *[adams] * single, *[self] * (n - single - before)]
-
-    def steps(self, budget: int, start: Level) -> int:
-        return sum(divmod(budget, self.evaluations))
 
     def from_singular(self) -> RungeKutta:
         return replace(self, coordinates=VELOCITY)

@@ -6,12 +6,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ..coordinates import DATA, VELOCITY
+from ..coordinates import DATA, NOISE, VELOCITY
 from ..errors import unknown
 from ..processes import LAMBDA, TIME
 from . import singlestep
 from .base import DDIM, Solver
 from .bridges import SciPy, TorchDiffEq
+from .exponential import Exponential
 from .multistep import Multistep
 from .singlestep import RungeKutta
 
@@ -43,6 +44,11 @@ ROWS: tuple[Row, ...] = (
     Row("flow_euler", DDIM(coordinates=VELOCITY), "one step", "arXiv 2209.03003; 2210.02747; Euler in the flow's time, the same as ddim"),
     Row("flow_heun", RungeKutta(singlestep.HEUN, VELOCITY), "Runge-Kutta", "arXiv 2209.03003"),
     Row("flow_midpoint", RungeKutta(singlestep.MIDPOINT, VELOCITY), "Runge-Kutta", "arXiv 2210.02747"),
+    Row("dpm2", Exponential((1 / 2,), NOISE, midpoint=True), "exponential", "arXiv 2206.00927, algorithm 1"),
+    Row("dpm3", Exponential((1 / 3, 2 / 3), NOISE), "exponential", "arXiv 2206.00927, algorithm 2"),
+    Row("dpmpp2s", Exponential((1 / 2,), midpoint=True), "exponential", "arXiv 2211.01095, algorithm 1"),
+    Row("dpmpp3s", Exponential((1 / 3, 2 / 3)), "exponential", "arXiv 2211.01095"),
+    Row("res2s", Exponential((1 / 2,)), "exponential", "arXiv 2308.02157"),
     Row("ab2", Multistep(2), "multistep", "arXiv 2204.13902, ρAB"),
     Row("ab3", Multistep(3, starter=_HEUN), "multistep", "arXiv 2204.13902, ρAB"),
     Row("ab4", Multistep(4, starter=_KUTTA3), "multistep", "arXiv 2204.13902, ρAB; k-diffusion's LMS", ("lms",)),
