@@ -90,8 +90,12 @@ def test_float32_states_and_options():
     model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
     for solver in ("dopri5", "scipy:RK45", "torchdiffeq:implicit_adams"):
         assert flowsolve.sample(model, solver=solver, n=2, seed=0, span=(0.2, None), rtol=1e-3, atol=1e-3).dtype == torch.float32
-    for name, value in (("rtol", 0.0), ("atol", -1.0), ("rtol", float("nan")), ("substeps", 0)):
+    for name, value in (("rtol", 0.0), ("atol", -1.0), ("rtol", float("nan"))):
         with pytest.raises(ValueError, match=f"{name}="):
             flowsolve.sample(model, solver="dopri5", **{name: value})
+    with pytest.raises(ValueError, match="substeps=0"):
+        flowsolve.sample(model, solver="torchdiffeq:explicit_adams", substeps=0)
+    with pytest.raises(TypeError, match="option='substeps'"):
+        flowsolve.sample(model, solver="dopri5", substeps=3)
     with pytest.raises(ValueError, match="Did you mean 'dopri5'"):
         flowsolve.solvers.TorchDiffEq("dopri55")

@@ -6,7 +6,7 @@ import sys
 import types
 
 from .base import DDIM, Solver, legs
-from .bridges import SciPy, TorchDiffEq
+from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
 from .exponential import Exponential
 from .multistep import Multistep
 from .singlestep import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
@@ -28,6 +28,7 @@ __all__ = [
     "Table",
     "Tableau",
     "TorchDiffEq",
+    "TorchDiffEqAdams",
     "legs",
     "resolve",
     "table",

@@ -103,18 +103,46 @@ _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
     "heun2": (2, 2),
     "heun3": (3, 3),
     "rk4": (4, 4),
-    "explicit_adams": (4, None),
-    "implicit_adams": (4, None),
 }
 
 
 @dataclass(frozen=True)
 class TorchDiffEq(Bridge):
-    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``.
+    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``. Its fixed-step methods take one step per step of the grid."""
 
-    Its fixed-step methods take one step per step of the grid; its Adams methods need a constant step and take
-    ``substeps`` equal ones in σ̄ over each step of the grid.
-    """
+    @staticmethod
+    def methods() -> Mapping[str, tuple[int, int | None]]:
+        return _TORCHDIFFEQ
+
+    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
+        import torchdiffeq  # two seconds: only for those who use it
+
+        def field(c: Tensor, y: Tensor) -> Tensor:
+            return slope(float(c.detach()), y)  # the adjoint asks for a gradient in time, which we do not use
+
+        if self.evaluations is None:
+            field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
+        span = torch.tensor([start, end], dtype=torch.float64, device=y.device)
+        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
+        arguments["options"] = self._options(start, end, y.device)
+        try:
+            if torch.is_grad_enabled():
+                path: Any = torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)
+            else:
+                path = torchdiffeq.odeint(field, y, span, **arguments)
+            return path[-1]
+        except AssertionError as error:
+            raise RuntimeError(f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and atol={self.atol}") from error
+
+    def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
+        if self.evaluations is not None:
+            return {}
+        return {"step_t": torch.tensor([end], dtype=torch.float64, device=device)}  # never step past the end
+
+
+@dataclass(frozen=True)
+class TorchDiffEqAdams(TorchDiffEq):
+    """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones in σ̄ over each step of the grid."""
 
     substeps: int = 20
 
@@ -125,32 +153,10 @@ class TorchDiffEq(Bridge):
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:
-        return _TORCHDIFFEQ
+        return {"explicit_adams": (4, None), "implicit_adams": (4, None)}
 
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
-        import torchdiffeq  # two seconds: only for those who use it
-
-        options: dict[str, Any] = {}
-        if self.method.endswith("adams"):
-            options["step_size"] = abs(end - start) / self.substeps
-        elif self.evaluations is None:
-            options["step_t"] = torch.tensor([end], dtype=torch.float64, device=y.device)  # never step past the end
-
-        def field(c: Tensor, y: Tensor) -> Tensor:
-            return slope(float(c.detach()), y)  # the adjoint asks for a gradient in time, which we do not use
-
-        if self.evaluations is None and not self.method.endswith("adams"):
-            field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
-        span = torch.tensor([start, end], dtype=torch.float64, device=y.device)
-        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol, "method": self.method, "options": options}
-        try:
-            if torch.is_grad_enabled():
-                path: Any = torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)
-            else:
-                path = torchdiffeq.odeint(field, y, span, **arguments)
-            return path[-1]
-        except AssertionError as error:
-            raise RuntimeError(f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and atol={self.atol}") from error
+    def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
+        return {"step_size": abs(end - start) / self.substeps}
 
 
 _SCIPY: dict[str, tuple[int, int | None]] = {

@@ -11,7 +11,7 @@ from ..errors import unknown
 from ..processes import LAMBDA, TIME
 from . import singlestep
 from .base import DDIM, Solver
-from .bridges import SciPy, TorchDiffEq
+from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
 from .exponential import Exponential
 from .multistep import Multistep
 from .singlestep import RungeKutta
@@ -62,6 +62,7 @@ ROWS: tuple[Row, ...] = (
         Row(f"torchdiffeq:{name}", TorchDiffEq(name), "torchdiffeq", "torchdiffeq", (name,) if name in _ADAPTIVE else ())
         for name in TorchDiffEq.methods()
     ),
+    *(Row(f"torchdiffeq:{name}", TorchDiffEqAdams(name), "torchdiffeq", "torchdiffeq") for name in TorchDiffEqAdams.methods()),
     *(Row(f"scipy:{name}", SciPy(name), "scipy", "scipy.integrate.solve_ivp") for name in SciPy.methods()),
 )
 
