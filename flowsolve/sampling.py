@@ -92,7 +92,7 @@ def sample(
         batch_size: run at most this many samples at a time; the noise of each sample is the same whatever it is.
 
     Raises:
-        As :func:`solve`.
+        TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`solve`.
     """
     check_model(model)
     if batch_size is None:

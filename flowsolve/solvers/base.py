@@ -5,7 +5,7 @@ A run is a list of legs, (rule, s, t), made here once and driven by one loop:
 * the leg that ends on clean data is the hold of the last prediction, x = x̂0, whatever the solver: one rule for the end;
 * a leg from or to a level where the solver's coordinates have no inverse (pure noise for NOISE) is taken by
   ``from_singular``;
-* what a multi-stage method cannot spend in whole steps goes into single-evaluation steps before the end.
+* what a multi-stage method cannot spend in whole steps goes into single-evaluation steps early in the run.
 """
 
 from __future__ import annotations
