@@ -17,7 +17,7 @@ ARGS ?=
 demo: $(VENV)/.stamp-run
 	$(PY) -m flowsolve sample --solver ddim --nfe 20 -o samples.png
 
-test: $(VENV)/.stamp-test
+test: $(VENV)/.stamp-test,peers
 	$(PY) -m pytest $(ARGS)
 
 lint: $(VENV)/.stamp-dev
@@ -29,7 +29,7 @@ docs: $(VENV)/.stamp-docs
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	$(PY) docs/check_math.py docs/_build/html
 
-bench: $(VENV)/.stamp-test
+bench: $(VENV)/.stamp-test,peers
 	$(PY) -m pytest benchmarks/ --benchmark $(ARGS)
 
 clean:
@@ -40,7 +40,7 @@ $(PY):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "flowsolve needs Python 3.10 or newer")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'The venv module failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 
-# One stamp for each extra that has been installed; a change to the dependencies installs it again.
+# One stamp for each set of extras that has been installed; a change to the dependencies installs it again.
 $(VENV)/.stamp-%: pyproject.toml constraints.txt | $(PY)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@

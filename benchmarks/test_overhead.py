@@ -4,6 +4,9 @@ The network returns a tensor that is ready, so a run is all overhead; what calli
 subtracted. The floor is one ``x.mul(a).add_(eps, alpha=b)`` on states of the same shape, which is a DDIM step and nothing
 else. Runs, network calls and the floor take turns, many times; each is represented by the least processor time that it
 took, since whatever else the machine does can only add to it. One thread, float32.
+
+A multistep method combines more than two tensors. Its own floor is the same chain with as many terms as its plan's
+combinations have. Where diffusers is installed, its schedulers' ``step`` takes part in the same turns.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ SOLVERS = ("ddim", "ddpm", "heun", "ab2", "ab3", "ab4", "rk4")
 PREDICTIONS = ("eps", "v", "x0")
 #: The most a step may cost, in floors.
 TARGETS = {"ddim": 2.5, "ab3": 4.0}
+#: The most that methods of order three may cost, in floors of their own combination.
+OWN_TARGETS = {"ab3": 2.0, "etd3": 2.0, "unipc3": 2.0}
+PEERS = ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 NFE = 120
 
 
@@ -88,6 +94,86 @@ def first_call(solver: str, nfe: int) -> dict[str, float]:
         first = timed(again)
         times.append((first, min(timed(again) for _ in range(3))))
     return {"ms_first": 1e3 * statistics.median(a for a, _ in times), "ms_again": 1e3 * statistics.median(b for _, b in times)}
+
+
+def terms_of(solver: str, nfe: int) -> float:
+    """How many terms the combinations of an evaluation have, in the middle."""
+    from flowsolve.program import Combine
+
+    plan = flowsolve.plan(solver, flowsolve.VP(), nfe=nfe)
+    return statistics.median(len(i.terms) for i in plan.program if isinstance(i, Combine))
+
+
+def peer_run(name: str, shape: tuple[int, ...], nfe: int) -> Callable[[], Any]:
+    """A loop over a scheduler of diffusers, with the same ready tensor for the network's answer."""
+    import diffusers
+
+    scheduler = getattr(diffusers, name)(beta_schedule="scaled_linear")
+    x, ready = (torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+
+    def loop() -> None:
+        scheduler.set_timesteps(nfe)
+        y = x
+        for t in scheduler.timesteps:
+            y = scheduler.step(ready, t, y, return_dict=False)[0]
+
+    return loop
+
+
+def compare_with_peers(shape: tuple[int, ...], nfe: int, rounds: int) -> dict[str, dict[str, float]]:
+    """µs per evaluation of every fixed-step row and of the peers' schedulers, and of the rows' own floors."""
+    pytest.importorskip("diffusers")
+    x, model = torch.randn(shape, generator=torch.Generator().manual_seed(1)), model_of(shape, "eps")
+
+    def floor(terms: int) -> Callable[[], None]:
+        ps = [torch.randn(shape) for _ in range(terms - 1)]
+
+        def chain() -> None:
+            y = x
+            for _ in range(nfe):
+                y = y.mul(0.99)
+                for p in ps:
+                    y.add_(p, alpha=0.01)
+
+        return chain
+
+    names = [row.name for row in flowsolve.solvers.table() if row.solver.fixed]
+    jobs: dict[str, Callable[[], Any]] = {
+        name: lambda name=name: flowsolve.solve(model, solver=name, nfe=nfe, start=x, noise=lambda k: x) for name in names
+    }
+    jobs |= {peer: peer_run(peer, shape, nfe) for peer in PEERS}
+    jobs |= {f"floor of {name}": floor(int(terms_of(name, nfe))) for name in OWN_TARGETS}
+    best = dict.fromkeys(jobs, math.inf)
+    for _ in range(rounds):
+        for job, work in jobs.items():
+            best[job] = min(best[job], timed(work))
+    table: dict[str, dict[str, float]] = {job: {"us_per_evaluation": 1e6 * time / nfe} for job, time in best.items()}
+    for name in OWN_TARGETS:
+        table[name]["own_floors"] = best[name] / best[f"floor of {name}"]
+    return table
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_overhead_beside_peers(shape: str, request: pytest.FixtureRequest) -> None:
+    full = request.config.getoption("--benchmark")
+    nfe, rounds = (60, 40) if full else (12, 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        table = compare_with_peers(SHAPES[shape], nfe, rounds)
+    finally:
+        torch.set_num_threads(threads)
+    if not full:
+        return
+    print(f"\n{shape}: µs per evaluation, network included")
+    for name, row in sorted(table.items(), key=lambda item: item[1]["us_per_evaluation"]):
+        print(f"  {name:36}{row['us_per_evaluation']:8.1f}" + (f"  {row['own_floors']:.2f} own floors" if "own_floors" in row else ""))
+    save({f"beside peers, {shape}": table})
+    missed = {name: table[name]["own_floors"] for name, most in OWN_TARGETS.items() if table[name]["own_floors"] > most}
+    assert not missed, f"over the target: {missed}"
+    rows = [row.name for row in flowsolve.solvers.table() if row.solver.fixed]
+    slowest = max(rows, key=lambda name: table[name]["us_per_evaluation"])
+    assert table[slowest]["us_per_evaluation"] < table["DDIMScheduler"]["us_per_evaluation"], f"{slowest} is slower than diffusers' DDIM"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

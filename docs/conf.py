@@ -10,7 +10,6 @@ sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 from sphinx.ext.napoleon import GoogleDocstring  # noqa: E402
 
 import flowsolve  # noqa: E402
-from flowsolve import sampling  # noqa: E402
 
 project = "flowsolve"
 author = "the flowsolve authors"
@@ -73,7 +72,7 @@ def show_defaults(app, what, name, obj, options, signature, annotation):
     """A dataclass field's ``<factory>`` is no Python and would leave the whole signature without markup; defaults have values."""
     if signature is None:
         return None
-    signature = re.sub(r"\bDEFAULT_[A-Z]+\b", lambda m: repr(getattr(sampling, m.group())), signature)
+    signature = re.sub(r"\bDEFAULT_[A-Z]+\b", lambda m: repr(getattr(sys.modules[obj.__module__], m.group())), signature)
     return signature.replace("<factory>", "{}"), annotation
 
 

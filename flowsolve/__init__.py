@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import exact, grids, solvers
+    from .comparison import Comparison, compare
     from .denoiser import Denoiser, Prediction, clip, dynamic_threshold
     from .encoding import encode
     from .errors import BudgetExceeded, NonFiniteError
     from .models.digits import digits
+    from .plans import Plan
     from .processes import EDM, VE, VP, Level, Process, RectifiedFlow, SubVP, tables
     from .run import Solution, State
-    from .sampling import sample, solve
+    from .sampling import plan, sample, solve
 
 __version__ = "0.1.0"
 
@@ -28,9 +30,11 @@ __all__ = [
     "VE",
     "VP",
     "BudgetExceeded",
+    "Comparison",
     "Denoiser",
     "Level",
     "NonFiniteError",
+    "Plan",
     "Prediction",
     "Process",
     "RectifiedFlow",
@@ -38,11 +42,13 @@ __all__ = [
     "State",
     "SubVP",
     "clip",
+    "compare",
     "digits",
     "dynamic_threshold",
     "encode",
     "exact",
     "grids",
+    "plan",
     "sample",
     "solve",
     "solvers",
@@ -51,13 +57,15 @@ __all__ = [
 
 #: Where each public name lives; a module's own name stands for the module itself.
 _HOMES = {
+    "comparison": ("Comparison", "compare"),
     "denoiser": ("Denoiser", "Prediction", "clip", "dynamic_threshold"),
     "encoding": ("encode",),
     "errors": ("BudgetExceeded", "NonFiniteError"),
     "models.digits": ("digits",),
+    "plans": ("Plan",),
     "processes": ("EDM", "VE", "VP", "Level", "Process", "RectifiedFlow", "SubVP", "tables"),
     "run": ("Solution", "State"),
-    "sampling": ("sample", "solve"),
+    "sampling": ("plan", "sample", "solve"),
     "exact": (),
     "grids": (),
     "solvers": (),

@@ -1,4 +1,4 @@
-"""The command line: ``flowsolve sample``, ``flowsolve train``, ``flowsolve solvers``.
+"""The command line: ``flowsolve sample``, ``flowsolve compare``, ``flowsolve train``, ``flowsolve solvers``.
 
 Exit status: 0 done, 1 failed while running, 2 asked for something that does not exist, 130 interrupted (with what was
 finished on disk). Heavy imports happen inside the commands, so ``--help`` comes at once.
@@ -7,10 +7,7 @@ finished on disk). Heavy imports happen inside the commands, so ``--help`` comes
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
 import io
-import math
 import os
 import sys
 import time
@@ -18,16 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import arguments as shared
+from . import cli_compare
+from .arguments import Usage
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .denoiser import Denoiser
 
 INTERRUPTED = 130
-
-
-class Usage(Exception):
-    """What was asked for does not exist or does not fit together: exit status 2."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,18 +71,20 @@ def _sample(arguments: argparse.Namespace) -> int:
 
     from . import pictures
 
+    model = shared.model(arguments)
+    output = shared.picture_file(arguments.output, "samples.png", model.shape, "--save-tensor")
+    if arguments.save_tensor:
+        shared.check_file(arguments.save_tensor, pictures.TENSORS)
+    elif output is None:
+        raise Usage(f"samples of shape {model.shape} are not pictures: say where the numbers go, with --save-tensor")
     try:
-        pictures.check(arguments.output, pictures.picture_formats())
-        if arguments.save_tensor:
-            pictures.check(arguments.save_tensor, pictures.TENSORS)
-        model = _model(arguments)
         flowsolve.solvers.resolve(arguments.solver, options)
         flowsolve.grids.resolve(arguments.grid, model.process)
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
-    which = "any digit" if arguments.label is None else f"the digit {arguments.label}"
+    which = arguments.model or ("any digit" if arguments.label is None else f"the digit {arguments.label}")
     budget = "" if arguments.nfe is None else f", at most {arguments.nfe} evaluations"
-    _say(arguments, f"sampling {arguments.n} of {which} with {arguments.solver}{budget}, seed {arguments.seed}")
+    shared.say(arguments, f"sampling {arguments.n} of {which} with {arguments.solver}{budget}, seed {arguments.seed}")
     begin = time.perf_counter()
     parts, spent, interrupted = _run(model, arguments, options)
     seconds = time.perf_counter() - begin
@@ -97,28 +96,15 @@ def _sample(arguments: argparse.Namespace) -> int:
     facts = {"solver": arguments.solver, "evaluations": evaluations, "seed": arguments.seed, **options}
     if arguments.save_tensor:
         pictures.save_tensor(arguments.save_tensor, x)
-    pictures.save_sheet(arguments.output, x, facts)
-    files = " and ".join(str(file) for file in (arguments.output, arguments.save_tensor) if file)
+    if output:
+        pictures.save_sheet(output, x, facts)
+    files = " and ".join(str(file) for file in (output, arguments.save_tensor) if file)
     line = f"{arguments.solver}, {evaluations} evaluations, {len(x)} samples, {seconds:.2f} s, {files}"
     if interrupted:
         print(f"flowsolve: interrupted after {len(x)} of {arguments.n} samples, which were written: {line}", file=sys.stderr)
         return INTERRUPTED
-    _say(arguments, line)
+    shared.say(arguments, line)
     return 0
-
-
-def _model(arguments: argparse.Namespace) -> Denoiser:
-    import torch
-
-    from .models import digits
-
-    torch.set_num_threads(1)  # the network is small: a second thread would mostly wait for the first
-    try:
-        return digits.digits(label=arguments.label, weights=arguments.weights, device=arguments.device)
-    except FileNotFoundError as error:
-        raise Usage(f"there is no file of weights {arguments.weights}") if arguments.weights else error from None
-    except (AssertionError, RuntimeError) as error:  # what torch raises for a device that it does not have
-        raise Usage(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
 
 
 def _run(model: Denoiser, arguments: argparse.Namespace, options: dict[str, Any]) -> tuple[list[Tensor], list[int], bool]:
@@ -152,9 +138,7 @@ class _Bar:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.bar, self.moved, self.done, self.nfe = None, False, 0, arguments.nfe or 20
-        if arguments.quiet or not (sys.stderr.isatty() if arguments.progress is None else arguments.progress):
-            return
-        with contextlib.nullcontext() if arguments.progress else contextlib.suppress(ImportError):
+        if shared.wants_bar(arguments):
             from tqdm import tqdm
 
             self.bar = tqdm(total=arguments.n, unit="sample", leave=False, file=sys.stderr)
@@ -176,11 +160,6 @@ class _Bar:
             self.bar.close()
 
 
-def _say(arguments: argparse.Namespace, line: str) -> None:
-    if not arguments.quiet:
-        print(line, flush=True)
-
-
 def _train(arguments: argparse.Namespace) -> int:
     import torch
 
@@ -191,7 +170,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise Usage("--seconds and --steps cannot be combined: give one of the two")
     length: dict[str, Any] = {key: value for key in ("seconds", "steps") if (value := getattr(arguments, key)) is not None}
     result = digits.train_digits(arguments.out, **length, seed=arguments.seed, resume=not arguments.fresh, progress=not arguments.quiet)
-    _say(arguments, f"{result['steps']} steps, {result['seconds']:.0f} s, loss {result['loss']:.4f}, weights in {result['weights']}")
+    shared.say(arguments, f"{result['steps']} steps, {result['seconds']:.0f} s, loss {result['loss']:.4f}, weights in {result['weights']}")
     return 0
 
 
@@ -221,6 +200,8 @@ examples:
   flowsolve sample --solver ab2 --nfe 10 --grid karras --label 3 -o threes.png
   flowsolve sample --solver ddim --eta 1 --nfe 100 --seed 7 --save-tensor samples.npz
   flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
+  flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
+  flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
   flowsolve train --seconds 60 --out runs/digits
   flowsolve solvers
 """
@@ -239,61 +220,39 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flowsolve {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
 
-    sample = command("sample", _sample, "draw digits from the shipped model into a picture", _EXAMPLES)
+    sample = command("sample", _sample, "draw samples into a picture: digits from the shipped model, or from your own", _EXAMPLES)
     add = sample.add_argument
-    add("-o", "--output", type=Path, default=Path("samples.png"), metavar="FILE", help="the picture (default: samples.png)")
+    add("-o", "--output", type=Path, metavar="FILE", help="the picture (default: samples.png, if the samples are pictures)")
     add("--solver", default="ddim", metavar="NAME", help="one of `flowsolve solvers` (default: ddim)")
-    add("--nfe", type=_positive, metavar="N", help="at most N evaluations of the network (default: 20; none for adaptive solvers)")
-    add("--n", type=_positive, default=64, metavar="N", help="how many samples (default: 64)")
-    add("--seed", type=_seed, default=0, metavar="S", help="sample number i depends on S and i alone (default: 0)")
+    add("--nfe", type=shared.positive, metavar="N", help="at most N evaluations of the network (default: 20; none for adaptive solvers)")
+    add("-n", "--n", type=shared.positive, default=64, metavar="N", help="how many samples (default: 64)")
+    add("--seed", type=shared.seed, default=0, metavar="S", help="sample number i depends on S and i alone (default: 0)")
     add("--grid", metavar="NAME", help="where the noise levels lie: uniform, karras, logsnr, ... (default: the process's own)")
-    add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
     add("--eta", type=float, metavar="E", help="noise of the DDIM family: 0 deterministic, 1 DDPM")
-    add("--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="any option of the solver; may be repeated")
-    add("--batch-size", type=_positive, default=64, metavar="B", help="samples at a time; Ctrl-C keeps the finished ones (default: 64)")
-    add("--weights", type=Path, metavar="FILE", help="sample from weights that `flowsolve train` wrote")
+    add("--option", type=shared.option, action="append", default=[], metavar="KEY=VALUE", help="any option of the solver; may be repeated")
+    add(
+        "--batch-size",
+        type=shared.positive,
+        default=64,
+        metavar="B",
+        help="samples at a time; Ctrl-C keeps the finished ones (default: 64)",
+    )
     add("--save-tensor", type=Path, metavar="FILE", help="also write the samples as numbers: .pt, .npy or .npz")
-    add("--device", default="cpu", metavar="NAME", help="where the network runs: cpu, cuda, mps, ... (default: cpu)")
-    add("--progress", action=argparse.BooleanOptionalAction, help="a progress bar (default: if stderr is a terminal)")
-    add("-q", "--quiet", action="store_true", help="say nothing unless it fails")
+    shared.add_model(add)
+    shared.add_saying(add)
+
+    compare = command("compare", cli_compare.run, "compare solvers from the same starts", cli_compare.EXAMPLES)
+    cli_compare.add_arguments(compare.add_argument)
 
     train = command("train", _train, "train the digits model again")
     add = train.add_argument
     add("--out", type=Path, default=Path("runs/digits"), metavar="DIR", help="where weights and state go (default: runs/digits)")
-    add("--seconds", type=_seconds, metavar="S", help="train for about S seconds")
-    add("--steps", type=_positive, metavar="N", help="train for N steps")
-    add("--seed", type=_seed, default=0, metavar="S", help="the run's seed (default: 0)")
+    add("--seconds", type=shared.seconds, metavar="S", help="train for about S seconds")
+    add("--steps", type=shared.positive, metavar="N", help="train for N steps")
+    add("--seed", type=shared.seed, default=0, metavar="S", help="the run's seed (default: 0)")
     add("--fresh", action="store_true", help="start again, even if DIR holds an unfinished run")
     add("-q", "--quiet", action="store_true", help="say nothing unless it fails")
 
     table = command("solvers", _solvers, "print the table of solvers")
     table.add_argument("--json", action="store_true", help="as JSON")
     return parser
-
-
-def _number(kind: type, low: float, high: float, expected: str) -> Any:
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value < high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-        return value
-
-    return parse
-
-
-_positive = _number(int, 1, math.inf, "a positive integer")
-_seconds = _number(float, 1e-3, math.inf, "a positive number of seconds")
-_seed = _number(int, 0, 2**64, "an integer from 0 to 2**64 - 1")
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not (key.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value, such as rtol=1e-3")
-    try:
-        return key, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return key, value

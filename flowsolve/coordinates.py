@@ -81,9 +81,9 @@ class Coordinates:
 def _mix(weights: tuple[float, float], level: Level) -> Operator:
     a, r = weights
     if r == 0.0:
-        return level.A * a
+        return level.A if a == 1.0 else level.A * a
     if a == 0.0:
-        return level.R * r
+        return level.R if r == 1.0 else level.R * r
     return level.A * a + level.R * r
 
 

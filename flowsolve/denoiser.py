@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from .errors import unknown
-from .operators import Operator, Scalar, combine
+from .operators import Operator, Rows, Scalar, combine, multiplication
 from .processes import Level, Process
 
 Pair = tuple[Operator, Operator]
@@ -81,23 +81,26 @@ def _velocity(level: Level, sigma_data: float) -> Linear:
 
 def _score(level: Level, sigma_data: float) -> Linear:
     a, r = numbers(level)
-    return _scalars((1 / a, r * r / a), (0.0, -r))
+    return _scalars((1 / a, r * r / a), (0.0 * r, -r))
 
 
 def _F(level: Level, sigma_data: float) -> Linear:
     a, r = numbers(level)
     n = r * r + (a * sigma_data) ** 2
     # ε̂ = (x − A x̂0)/R with the division carried out, so that nothing cancels as R → 0.
-    return _scalars((a * sigma_data**2 / n, r * sigma_data / math.sqrt(n)), (r / n, -a * sigma_data / math.sqrt(n)))
+    return _scalars((a * sigma_data**2 / n, r * sigma_data / n**0.5), (r / n, -a * sigma_data / n**0.5))
 
 
-def _scalars(x0: tuple[float, float], eps: tuple[float, float]) -> Linear:
-    return Linear((Scalar(x0[0]), Scalar(x0[1])), (Scalar(eps[0]), Scalar(eps[1])))
+def _scalars(x0: tuple[Any, Any], eps: tuple[Any, Any]) -> Linear:
+    return Linear((multiplication(x0[0]), multiplication(x0[1])), (multiplication(eps[0]), multiplication(eps[1])))
 
 
-def numbers(level: Level) -> tuple[float, float]:
-    """(A, R) of a scalar level. Raises ValueError for other operators."""
-    if not (isinstance(level.A, Scalar) and isinstance(level.R, Scalar)):
+def numbers(level: Level) -> tuple[Any, Any]:
+    """(A, R) of a scalar level: two numbers, or two arrays (n,) for samples on levels of their own.
+
+    Raises ValueError for other operators.
+    """
+    if not (isinstance(level.A, (Scalar, Rows)) and isinstance(level.R, (Scalar, Rows))):
         raise ValueError(f'defined for scalar processes only, got {level}; a matrix process takes predicts="eps" or "x0"')
     return level.A.value, level.R.value
 
@@ -199,13 +202,13 @@ class Denoiser:
         """
         return replace(self, conditioning={**self.conditioning, **conditioning})
 
-    def rows(self, start: int, stop: int, n: int) -> Denoiser:
-        """The model for samples start … stop of n: per-sample conditioning tensors are sliced."""
-        if not self.conditioning or (start, stop) == (0, n):
+    def rows(self, rows: slice | Tensor, n: int) -> Denoiser:
+        """The model for some of n samples, a slice of them or their indices: per-sample conditioning tensors are cut to them."""
+        if not self.conditioning or (isinstance(rows, slice) and rows == slice(0, n)):
             return self
         return self.given(
             **{
-                key: value[start:stop] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
+                key: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
                 for key, value in self.conditioning.items()
             }
         )
@@ -234,13 +237,13 @@ class Denoiser:
         return (self.process.label if self.time is None else TIMES[self.time] if isinstance(self.time, str) else self.time)(level)
 
     def times(self, levels: Sequence[Level], x: Tensor) -> tuple[Tensor, ...]:
-        """The time argument for each of ``levels`` and a batch like ``x``: tensors of shape (batch,).
+        """The time argument for each of ``levels`` (or :class:`~flowsolve.processes.Levels`) and a batch like ``x``: tensors (batch,).
 
         A half-precision time would merge neighbouring levels, so it is float32 even for a half-precision network.
         """
         dtype = torch.float64 if (self.dtype or x.dtype) == torch.float64 else torch.float32
-        labels = torch.tensor([self.label(level) for level in levels], dtype=dtype, device=x.device)
-        return labels.view(-1, 1).repeat(1, len(x)).unbind()
+        labels = torch.tensor([[self.label(each) for each in level.each] for level in levels], dtype=dtype, device=x.device)
+        return labels.expand(-1, len(x)).contiguous().unbind()
 
     def evaluate(self, x: Tensor, level: Level, times: Tensor | None = None) -> Tensor:
         """One evaluation of the network: its output o in the state's shape (and, with ``correct_x0``, the corrected x̂0).
@@ -254,7 +257,7 @@ class Denoiser:
         scaled = x
         if self.predicts == "F":
             a, r = numbers(level)
-            scaled = x.mul(1.0 / math.sqrt(r * r + (a * self.sigma_data) ** 2))
+            scaled = multiplication((r * r + (a * self.sigma_data) ** 2) ** -0.5) @ x
         if times is None:
             (times,) = self.times([level], x)
         out = self.net(scaled if scaled.dtype == dtype else scaled.to(dtype), times, **self.conditioning)

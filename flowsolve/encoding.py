@@ -41,7 +41,7 @@ def encode(
     """
     check_model(model)
     x = check_state(model, "x", x)
-    run = check_layout(model, solver, nfe, grid, span, options, upward=True)
+    run = check_layout(model.process, solver, nfe, grid, span, options, upward=True)
 
     def no_noise(k: int) -> Tensor:
         raise ValueError(f"solver={solver!r} draws noise; encoding needs a deterministic solver")

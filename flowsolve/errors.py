@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from .processes import Level
 
 
-def unknown(argument: str, value: object, choices: Iterable[str]) -> str:
-    """The message for a name that is none of ``choices``, with the nearest of them first."""
+def unknown(argument: str, value: object, choices: Iterable[str], unlisted: Iterable[str] = ()) -> str:
+    """The message for a name that is none of ``choices``, with the nearest first, of them or of the ``unlisted`` ones."""
     names = sorted(choices)
     typed = str(value).lower()
     swapped = [name for name in names if sorted(name) == sorted(typed)]  # transposed letters: the commonest slip
-    near = swapped or difflib.get_close_matches(typed, names, n=1, cutoff=0.5)
+    near = swapped or _nearest(typed, [*names, *unlisted])
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
+
+
+def _nearest(typed: str, names: list[str]) -> list[str]:
+    small = {name.lower(): name for name in names}
+    return [small[name] for name in difflib.get_close_matches(typed, small, n=1, cutoff=0.5)]
 
 
 class BudgetExceeded(RuntimeError):
@@ -27,7 +32,7 @@ class BudgetExceeded(RuntimeError):
 
     Attributes:
         x: the last state reached, shape (batch, *shape).
-        level: the noise level of ``x``.
+        level: the noise level of ``x``; of a solver that steps every sample by itself, :class:`~flowsolve.processes.Levels`.
         nfe: evaluations spent.
     """
 

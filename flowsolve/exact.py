@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import Denoiser, Prediction, numbers
-from .processes import Level, Process
+from .processes import Level, Levels, Process
 
 
 class _Law(torch.nn.Module):
@@ -45,24 +45,27 @@ class _Law(torch.nn.Module):
     def isotropic(self) -> bool:
         return self.basis is None and self.variances.shape[1] == 1
 
-    def forward(self, x: Tensor, a: float, r: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(x̂0, ε̂, log density) at x of shape (batch, D)."""
-        v = a * a * self.variances + r * r
+    def forward(self, x: Tensor, a: Any, r: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """(x̂0, ε̂, log density) at x of shape (batch, D); a and r are numbers or of shape (batch, 1, 1)."""
+        v = a * a * self.variances + r * r  # (K, D), or (batch, K, D)
         if self.isotropic:
             d = None
-            far = torch.cdist(x, a * self.means, compute_mode="donot_use_mm_for_euclid_dist").square() / v.T
-            log_det = x.shape[1] * v.log().sum(1)
+            centres, point = a * self.means, x[:, None] if isinstance(a, Tensor) else x
+            far = torch.cdist(point, centres, compute_mode="donot_use_mm_for_euclid_dist").view(len(x), -1).square() / v[..., 0]
+            log_det = x.shape[1] * v.log().sum(-1)
         else:
             d = x[:, None] - a * self.means  # (batch, K, D), in the eigenbasis from here on
             if self.basis is not None:
                 d = torch.einsum("bkd,kde->bke", d, self.basis)
             far = (d.square() / v).sum(2)
-            log_det = v.log().sum(1)
+            log_det = v.log().sum(-1)
         log_p = self.log_weights - 0.5 * (far + log_det + x.shape[1] * math.log(2.0 * math.pi))
         responsibility = log_p.softmax(1)
         log_density = log_p.logsumexp(1)
         if d is None:
-            v, c = v[:, 0], self.variances[:, 0]
+            v, c = v[..., 0], self.variances[:, 0]
+            if isinstance(a, Tensor):
+                a, r = a[..., 0], r[..., 0]
             by_v, by_c = responsibility / v, responsibility * (a * c / v)
             eps = r * (by_v.sum(1, keepdim=True) * x - a * (by_v @ self.means))
             x0 = by_c.sum(1, keepdim=True) * x + (responsibility - a * by_c) @ self.means
@@ -87,6 +90,8 @@ class Exact(Denoiser):
 
     def _at(self, x: Tensor, level: Level | float) -> tuple[Tensor, Tensor, Tensor]:
         a, r = numbers(level if isinstance(level, Level) else self.process.level(level))
+        if isinstance(level, Levels):
+            a, r = (torch.from_numpy(number).to(self.law.means).view(-1, 1, 1) for number in (a, r))
         return self.law(x.to(self.law.means.dtype).flatten(1), a, r)
 
     def evaluate(self, x: Tensor, level: Level, times: Tensor | None = None) -> Tensor:

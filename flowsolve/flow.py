@@ -38,6 +38,11 @@ class Door(ABC):
         """Told by a method that subdivides its steps how far it has come."""
         return None
 
+    def judged(self, x: Any, levels: Sequence[Level], accepted: Any, rejected: Any, running: Any) -> None:
+        """Told by a method that steps every sample by itself how far each has come, whose step was accepted, whose rejected,
+        and who has still to be asked; the last three are masks (n,)."""
+        return None
+
     def parameters(self) -> Iterable[Any]:
         """What gradients may be asked for besides the state."""
         return ()
@@ -70,12 +75,13 @@ class Flow:
 
 
 class Node(NamedTuple):
-    """One remembered evaluation: where it was made, and p in the coordinates it was asked in."""
+    """One remembered evaluation: where it was made, p in the coordinates it was asked in, and what a corrector wants to know."""
 
     level: Level
     x: Any
     p: Any
     coordinates: Coordinates
+    taken: Any = None
 
     def seen_in(self, coordinates: Coordinates) -> Any:
         """p in other coordinates: a prediction is one thing, whatever it was asked as."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,14 @@ class Operator(ABC):
 
     @abstractmethod
     def __mul__(self, factor: float) -> Operator: ...
+
+    @staticmethod
+    def mixed(operators: Sequence[Any], factors: Sequence[float]) -> Operator:
+        """Σ factor · operator, for operators of this kind."""
+        total = operators[0] * factors[0]
+        for operator, factor in zip(operators[1:], factors[1:], strict=True):
+            total = total + operator * factor
+        return total
 
     @abstractmethod
     def eye(self) -> Operator:
@@ -117,6 +126,10 @@ class Scalar(Operator):
     def __mul__(self, factor: float) -> Scalar:
         return Scalar(self.value * factor)
 
+    @staticmethod
+    def mixed(operators: Sequence[Scalar], factors: Sequence[float]) -> Scalar:
+        return Scalar(sum(o.value * f for o, f in zip(operators, factors, strict=True)))
+
     def eye(self) -> Scalar:
         return Scalar(1.0)
 
@@ -140,6 +153,65 @@ class Scalar(Operator):
 
     def __repr__(self) -> str:
         return f"{self.value:.6g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Operator):
+    """Multiplication of each sample of a batch by its own number: a :class:`Scalar` for every sample.
+
+    A product and a sum are two operations. A kernel that fuses them rounds once where a loop over the rest of the batch
+    may round twice, and a sample's last bit would depend on its place in the batch.
+
+    Attributes:
+        value: the numbers, (n,) in float64.
+    """
+
+    value: np.ndarray
+
+    def compose(self, other: Rows) -> Rows:
+        return Rows(self.value * other.value)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * torch.from_numpy(self.value).to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(self.value + other.value)
+
+    def __mul__(self, factor: float) -> Rows:
+        return Rows(self.value * factor)
+
+    def eye(self) -> Rows:
+        return Rows(np.ones_like(self.value))
+
+    def inverse(self) -> Rows:
+        if self.singular:
+            raise ZeroDivisionError("one of the numbers is zero")
+        return Rows(1.0 / self.value)
+
+    def root(self) -> Rows:
+        if (self.value < 0).any():
+            raise ValueError("one of the numbers is negative")
+        return Rows(np.sqrt(self.value))
+
+    @property
+    def singular(self) -> bool:
+        return not self.value.all()
+
+    @property
+    def zero(self) -> bool:
+        return not self.value.any()
+
+    @property
+    def one(self) -> bool:
+        return bool((self.value == 1.0).all())
+
+    def __repr__(self) -> str:
+        return f"{self.value.min():.6g} ... {self.value.max():.6g}"
+
+
+def multiplication(value: Any) -> Scalar | Rows:
+    """The operator that multiplies by a number, or by one number for each sample if ``value`` is an array (n,)."""
+    return Rows(value) if isinstance(value, np.ndarray) else Scalar(value)
 
 
 def combine(operators: Iterable[Operator], tensors: Iterable[Tensor]) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+
+from .files import write
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,15 +22,9 @@ GAP = 2
 TENSORS = (".pt", ".npy", ".npz")
 
 
-def write(path: Path, save: Callable[[BinaryIO], object]) -> None:
-    """Let ``save`` write a file that appears at ``path`` complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            save(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def depictable(shape: Sequence[int]) -> bool:
+    """True if samples of this shape are pictures: (1 or 3, height, width)."""
+    return len(shape) == 3 and shape[0] in (1, 3)
 
 
 def sheet(x: Tensor, *, columns: int | None = None) -> Image:
@@ -38,7 +34,7 @@ def sheet(x: Tensor, *, columns: int | None = None) -> Image:
     """
     from PIL import Image
 
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or len(x) == 0:
+    if not depictable(x.shape[1:]) or len(x) == 0:
         raise ValueError(f"samples of shape {tuple(x.shape[1:])} are not pictures; expected (1, height, width) or (3, height, width)")
     n, channels, height, width = x.shape
     columns = min(n, columns or math.ceil(math.sqrt(n)))
@@ -76,7 +72,7 @@ def picture_formats() -> dict[str, str]:
 def check(path: Path, suffixes: Iterable[str]) -> None:
     """Raise ValueError if ``path`` cannot be written or ends in none of ``suffixes``: before the work, not after it."""
     if path.suffix.lower() not in suffixes:
-        known = ", ".join(s for s in (".png", ".jpg", ".webp", ".pt", ".npy", ".npz") if s in suffixes)
+        known = ", ".join(s for s in (".png", ".jpg", ".webp", ".svg", ".pdf", ".pt", ".npy", ".npz") if s in suffixes)
         raise ValueError(f"{str(path)!r}: expected a name ending in one of {known}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         reason = "it is a directory" if path.is_dir() else "no permission" if path.parent.exists() else "there is no such directory"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,8 +18,8 @@ from .flow import Door, Leg, drive
 from .grids import Explicit, Grid
 from .grids import resolve as resolve_grid
 from .operators import combine
-from .plan import Plan, ask
-from .processes import Level, Process
+from .plans import Plan, ask
+from .processes import Level, Levels, Process
 from .solvers import Solver, legs
 
 #: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
@@ -43,12 +43,13 @@ class Solution:
 
     Attributes:
         x: the result, (n, *shape).
-        nfe: denoiser evaluations spent.
+        nfe: denoiser evaluations spent, each of a whole batch.
         grid: the levels of the run, as far as it went.
         seed: what start and noise were drawn from; None if both were the caller's.
         path: with keep="path": the states on the grid, (steps + 1, n, *shape), the start first.
-        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *shape).
+        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *shape); where a sample was not evaluated, its last.
         stopped: True if the callback ended the run early.
+        statistics: of a solver that steps every sample by itself: what each spent. None for the others.
     """
 
     x: Tensor
@@ -58,6 +59,20 @@ class Solution:
     path: Tensor | None = None
     x0_path: Tensor | None = None
     stopped: bool = False
+    statistics: Statistics | None = None
+
+
+class Statistics(NamedTuple):
+    """What each sample of a batch spent: three tensors of integers (n,).
+
+    Attributes:
+        accepted, rejected: steps that were taken, and steps that had to be tried again with another length.
+        evaluations: evaluations of the denoiser that the sample needed.
+    """
+
+    accepted: Tensor
+    rejected: Tensor
+    evaluations: Tensor
 
 
 class _Record:
@@ -76,6 +91,11 @@ class _Record:
             self.x0.append(combine(linear.x0, (x, out)))
         if self.bar is not None:
             self.bar.update()
+
+    def repeat_x0(self, running: Tensor) -> None:
+        """Of samples that are not running, x̂0 is what it was last."""
+        if "x0" in self.keep and not running.all():
+            self.x0[-1][~running] = self.x0[-2][~running]
 
     def arrived(self, x: Tensor, level: Level) -> bool:
         self.reached.append(level)
@@ -104,10 +124,11 @@ def _finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
 
 
-def _non_finite(x: Tensor, asked: list[Level]) -> NonFiniteError:
+def _non_finite(x: Tensor, asked: list[Level], running: Tensor | bool = True) -> NonFiniteError:
     """The error for the state or output ``x``; the last of ``asked``, if any, is where the network went wrong."""
-    bad = (~torch.isfinite(x.detach()).flatten(1).all(1)).nonzero().flatten().tolist()
-    return NonFiniteError(x, asked[-1] if asked else None, len(asked), bad)
+    bad = ((~torch.isfinite(x.detach()).flatten(1).all(1)).cpu() & running).nonzero().flatten().tolist()
+    level = asked[-1] if asked else None
+    return NonFiniteError(x, level.each[bad[0]] if isinstance(level, Levels) else level, len(asked), bad)
 
 
 def _locate(plan: Plan, model: Denoiser, x: Tensor, draw: Callable[[int], Tensor]) -> list[Level]:
@@ -125,15 +146,31 @@ class _LiveDoor(Door):
 
     def __init__(self, model: Denoiser, record: _Record, noise: Callable[[int], Tensor], cap: int | None, x: Tensor, level: Level) -> None:
         self.model, self.process, self.record, self.draw, self.cap = model, model.process, record, noise, cap
-        self.x, self.level, self.draws = x, level, 0
+        self.x, self.draws = x, 0
+        self.level: Level | Sequence[Level] = level
+        self.spent = Statistics(*torch.zeros(3, len(x), dtype=torch.int64))
+        self.statistics: Statistics | None = None
+        self._gather()
+
+    def _gather(self) -> None:
+        """All samples are running, and all rows are evaluated."""
+        self.running, self.rows, self.part = torch.ones(len(self.x), dtype=torch.bool), None, self.model
 
     def ask(self, x: Tensor, s: Level, coordinates: Coordinates) -> Tensor:
         if self.cap is not None and len(self.record.asked) >= self.cap:
-            raise BudgetExceeded(len(self.record.asked), self.x, self.level)
+            level = self.level if isinstance(self.level, Level) else Levels(self.level)
+            raise BudgetExceeded(len(self.record.asked), self.x, level)
         linear = self.model.linear(s)
-        out = ask(self.model, x, s, linear, self.record)
-        if not _finite(out):  # a step size is about to be computed from it
-            raise _non_finite(out, self.record.asked)
+        if self.rows is None:
+            out = ask(self.model, x, s, linear, self.record)
+        else:
+            part = self.part.evaluate(x[self.rows], Levels(s.each[row] for row in self.rows.tolist()))
+            out = torch.zeros_like(x).index_copy(0, self.rows.to(x.device), part.to(x.dtype))
+            self.record.evaluated(x, out, s, linear)
+        if not _finite(out) and not _finite(out[self.running]):  # a step size is about to be computed from it
+            raise _non_finite(out, self.record.asked, self.running)
+        self.spent.evaluations.add_(self.running)
+        self.record.repeat_x0(self.running)
         return combine(linear.mix(coordinates.p_of), (x, out))
 
     def noise(self) -> Tensor:
@@ -143,8 +180,18 @@ class _LiveDoor(Door):
     def reached(self, x: Tensor, t: Level) -> None:
         self.x, self.level = x, t
 
+    def judged(self, x: Tensor, levels: Sequence[Level], accepted: Tensor, rejected: Tensor, running: Tensor) -> None:
+        self.x, self.level, self.running, self.statistics = x, levels, running, self.spent
+        self.spent.accepted.add_(accepted)
+        self.spent.rejected.add_(rejected)
+        # Only when half are done: the shapes that a network may be compiled or tuned for stay few.
+        if 0 < 2 * int(running.sum()) <= (len(x) if self.rows is None else len(self.rows)):
+            self.rows = running.nonzero().flatten()
+            self.part = self.model.rows(self.rows, len(x))
+
     def arrive(self, x: Tensor, t: Level) -> None:
         self.reached(x, t)
+        self._gather()
         self.stopped = self.record.arrived(x, t)
 
     def parameters(self) -> Iterable[Any]:
@@ -213,6 +260,7 @@ def integrate(
     record = _Record(keep, callback, bar)
     begin = x
     with torch.enable_grad() if differentiable else torch.no_grad(), bar or contextlib.nullcontext():
+        door = None
         if run.plan is not None:
             x = run.plan.run(model, x, draw, record)
         else:
@@ -228,7 +276,8 @@ def integrate(
         seed=seed,
         path=torch.stack([begin, *record.path]) if "path" in keep else None,
         x0_path=torch.stack(record.x0) if "x0" in keep else None,
-        stopped=len(record.reached) < len(run.legs),
+        stopped=len(record.reached) < len(run.levels) - 1,
+        statistics=None if door is None else door.statistics,
     )
 
 

@@ -10,18 +10,19 @@ from torch import Tensor
 
 from .denoiser import Denoiser
 from .errors import unknown
-from .grids import Grid
+from .grids import Explicit, Grid
 from .grids import resolve as resolve_grid
 from .noise import check_seed, normal
-from .processes import Level
+from .plans import Plan
+from .processes import Level, Process
 from .run import DEFAULT_NFE, Layout, Solution, Span, State, integrate, layout
-from .solvers import Solver
+from .solvers import Solver, meaning, table
 from .solvers import resolve as resolve_solver
 
-__all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "sample", "solve"]
+__all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
 
 #: The solver when the caller names none.
-DEFAULT_SOLVER = "ab3"
+DEFAULT_SOLVER = "auto"
 
 Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
 
@@ -29,7 +30,7 @@ Noise = Callable[[int], Tensor] | Sequence[Tensor] | Tensor
 def solve(
     model: Denoiser,
     *,
-    solver: Solver | str = DEFAULT_SOLVER,
+    solver: Solver | Plan | str = DEFAULT_SOLVER,
     nfe: int | None = None,
     grid: Grid | str | Sequence[float] | None = None,
     span: Span = (None, None),
@@ -49,11 +50,13 @@ def solve(
 
     Args:
         model: a :class:`~flowsolve.Denoiser`.
-        solver: a name (see ``flowsolve.solvers()``) or a solver object.
+        solver: "auto", a choice of solver and grid for the budget; a name (see ``flowsolve.solvers()``), a solver object, or a
+            :class:`~flowsolve.Plan`, which has its own ``nfe``, ``grid``, ``span`` and options. Other tools' names, "DPM++ 2M
+            Karras", may bring a grid with them.
         nfe: at most this many evaluations of the denoiser, as many of them as the solver can use (default 20). Adaptive
             solvers take it as a cap (default: none).
-        grid: a name, a :mod:`flowsolve.grids` object, or a decreasing sequence of times, used as given; by default
-            Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
+        grid: a name, a :mod:`flowsolve.grids` object, or a decreasing sequence of times, used as given. By default what the
+            solver's name brings, as "auto" does, else Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run ends on clean data,
             with the x̂0 of its last evaluation, unless ``span`` says otherwise.
         n: number of samples, if ``start`` is not given.
@@ -74,7 +77,7 @@ def solve(
         NonFiniteError: the network returned NaN or Inf; the exception carries the state and the level.
     """
     check_model(model)
-    run = check_layout(model, solver, nfe, grid, span, options)
+    run = check_layout(model.process, solver, nfe, grid, span, options)
     used = None if start is not None and (noise is not None or run.plan is None or run.plan.draws == 0) else check_seed(seed)
     x = _begin(model, run.levels[0], n, start, used, first, device)
     kept = frozenset([keep] if isinstance(keep, str) else keep or ())
@@ -105,7 +108,39 @@ def sample(
     _check_count(n)
     seed = check_seed(seed)
     parts = [(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
-    return torch.cat([solve(model.rows(i, j, n), n=j - i, seed=seed, first=first + i, **arguments).x for i, j in parts])
+    return torch.cat([solve(model.rows(slice(i, j), n), n=j - i, seed=seed, first=first + i, **arguments).x for i, j in parts])
+
+
+def plan(
+    solver: Solver | str,
+    process: Process,
+    *,
+    nfe: int | None = None,
+    grid: Grid | str | Sequence[float] | None = None,
+    span: Span = (None, None),
+    **options: Any,
+) -> Plan:
+    """A fixed-step solver laid out on a grid, without a model: what :func:`solve` does when it is given the same arguments.
+
+    Args:
+        solver: a name or a solver object, but not an adaptive method or a bridge to another library.
+        process: the process the plan is for.
+        nfe, grid, span, options: as in :func:`solve`.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit, naming the argument, its value and what was expected.
+    """
+    if not isinstance(process, Process):
+        raise TypeError(f"process={process!r} is not a process; expected flowsolve.VP(), flowsolve.EDM(), ...")
+    if not (chosen := resolve_solver(solver, options)).fixed:
+        fixed = [row for row in table() if row.solver.fixed]
+        near = min(fixed, key=lambda row: (abs(row.solver.order - chosen.order), row.family != "Runge-Kutta"))
+        raise ValueError(
+            f"solver={solver!r} has no plan: its steps depend on the data, or are another library's. Did you mean {near.name!r}?"
+        )
+    laid = check_layout(process, solver, nfe, grid, span, options).plan
+    assert laid is not None
+    return laid
 
 
 def check_model(model: Any) -> None:
@@ -172,12 +207,27 @@ def _noise(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Call
     return draw
 
 
-def check_layout(model: Denoiser, solver: Any, nfe: Any, grid: Any, span: Any, options: dict[str, Any], upward: bool = False) -> Layout:
+def check_layout(process: Process, solver: Any, nfe: Any, grid: Any, span: Any, options: dict[str, Any], upward: bool = False) -> Layout:
     """The layout of a run from what a user wrote. Raises TypeError or ValueError naming what does not fit."""
-    chosen = resolve_solver(solver, options)
+    if isinstance(solver, Plan):
+        given = {"nfe": nfe, "grid": grid, "span": None if _check_span(span) == (None, None) else span}
+        return _planned(solver, process, {key: value for key, value in given.items() if value is not None} | options, upward)
     if nfe is not None and (isinstance(nfe, bool) or not isinstance(nfe, int)):
         raise TypeError(f"nfe={nfe!r}: expected a positive integer")
     if nfe is not None and nfe < 1:
         raise ValueError(f"nfe={nfe!r}: expected a positive integer, the number of network evaluations to spend")
-    resolved = None if grid is None else resolve_grid(grid, model.process)
-    return layout(chosen, model.process, resolved, nfe, _check_span(span), upward)
+    resolved = None if grid is None else resolve_grid(grid, process)
+    budget = nfe or (len(resolved.times) - 1 if isinstance(resolved, Explicit) else DEFAULT_NFE)
+    chosen = resolve_solver(solver, options, budget)
+    if resolved is None and isinstance(solver, str) and (own := meaning(solver, budget)[1]) is not None:
+        resolved = resolve_grid(own, process)
+    return layout(chosen, process, resolved, nfe, _check_span(span), upward)
+
+
+def _planned(plan: Plan, process: Process, given: dict[str, Any], upward: bool) -> Layout:
+    if upward:
+        raise ValueError("solver: a plan runs from noise to data, and encoding from data to noise; give the solver itself")
+    for name, value in given.items():
+        raise ValueError(f"{name}={value!r} cannot be given beside a plan, which has its own {name}")
+    plan.check(process)
+    return Layout(plan.levels, (), plan)

@@ -25,7 +25,8 @@ PROCESSES: dict[str, Process] = {
 }
 
 FIXED = [row.name for row in flowsolve.solvers() if row.solver.fixed]
-DETERMINISTIC = [name for name in FIXED if not name.startswith("ddpm")]
+STOCHASTIC = [row.name for row in flowsolve.solvers() if row.family == "stochastic"]
+DETERMINISTIC = [name for name in FIXED if name not in STOCHASTIC]
 ALL = [row.name for row in flowsolve.solvers()]
 
 

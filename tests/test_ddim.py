@@ -13,7 +13,7 @@ import flowsolve
 from flowsolve import exact
 from flowsolve.coordinates import DATA, NOISE, VELOCITY
 from flowsolve.denoiser import PREDICTIONS
-from flowsolve.plan import Plan
+from flowsolve.plans import Plan
 from flowsolve.solvers import DDIM, legs
 
 processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)

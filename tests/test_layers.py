@@ -7,21 +7,31 @@ import flowsolve
 
 ORDER = [
     "errors",
+    "files",
     "operators",
     "processes.tables",
     "processes.base",
     "processes.scalar",
     "processes",
     "coordinates",
+    "grids.base",
+    "grids.in_time",
+    "grids.in_sigma",
     "grids",
     "denoiser",
     "flow",
-    "plan",
+    "program",
+    "notation",
+    "plans",
     "solvers.base",
     "solvers.multistep",
     "solvers.singlestep",
     "solvers.exponential",
+    "solvers.adaptive",
+    "solvers.stochastic",
+    "solvers.excursions",
     "solvers.bridges",
+    "solvers.names",
     "solvers.zoo",
     "solvers",
     "noise",
@@ -31,7 +41,7 @@ ORDER = [
     "exact",
 ]
 ROOT = Path(flowsolve.__file__).parent
-OUTER = {"objectives", "training", "models", "cli", "pictures", "integrations"}
+OUTER = {"objectives", "training", "models", "comparison", "figures", "pictures", "arguments", "cli", "cli_compare", "integrations"}
 
 
 def imports(module: str) -> set[str]:

@@ -1,7 +1,7 @@
 """Orders of convergence, measured through ``solve(nfe=...)`` as a user calls it.
 
-The error is the L2 error of the endpoint on a Gaussian mixture against DOP853, from σ̄ = 2 to σ̄ = 0.4, over three doublings
-of the evaluations. The grids: uniform in the solver's own variable, and Karras. The table in README.md is what
+The error is the L2 error of the endpoint on a Gaussian mixture against DOP853, from σ̄ = 2 to σ̄ = 0.4, over one to four
+doublings of the evaluations. The grids: uniform in the solver's own variable, and Karras. The table in README.md is what
 ``python tests/test_orders.py`` prints; a test holds the two together.
 """
 
@@ -15,13 +15,26 @@ import torch
 from problems import DETERMINISTIC, PROCESSES, mixture, mixture_run, rms
 
 import flowsolve
+from flowsolve.run import layout
 
 GRIDS = ("own", "karras")
 #: The grid that is uniform in a variable.
 OWN = {"sigma": "sigma", "lambda": "logsnr", "t": "uniform", "flow_time": flowsolve.grids.Shifted(1.0)}
 README = Path(__file__).parents[1] / "README.md"
-#: Doublings of nfe, chosen so that the finest error stays above rounding and the coarsest is asymptotic.
-BUDGETS = (96, 192, 384, 768)
+#: Doublings of nfe, chosen so that the finest error stays above rounding and the coarsest is asymptotic. Four on VP; one on EDM and
+#: rectified flow, where most plans are the same numbers in x̄; two with remainders.
+BUDGETS = (96, 192, 384, 768, 1536)
+STAGED = [row.name for row in flowsolve.solvers() if row.name in DETERMINISTIC and row.solver.evaluations > 1]
+COLUMNS = [(process, grid) for process in ("vp", "edm", "rectified_flow") for grid in GRIDS]
+
+
+#: Rows whose weights are those of equal steps: on a smooth grid of unequal ones they are of order two.
+CONSTANT_STEP = [row.name for row in flowsolve.solvers() if getattr(row.solver, "weights", None) == "constant_step"]
+
+
+def expected(solver: str, grid: str) -> int:
+    order = dict((row.name, row.solver.order) for row in flowsolve.solvers())[solver]
+    return min(order, 2) if solver in CONSTANT_STEP and grid != "own" else order
 
 
 @lru_cache(maxsize=1024)
@@ -30,44 +43,45 @@ def slope(solver: str, process: str, grid: str, odd: int) -> float:
     model, start, end, span = mixture_run(PROCESSES[process], 2.0, 0.4)
     errors: list[float] = []
     variable = dict((row.name, row.solver.variable) for row in flowsolve.solvers())[solver].name
-    budgets = BUDGETS[:3] if odd else BUDGETS
+    budgets = BUDGETS[:3] if odd else BUDGETS if process == "vp" else BUDGETS[:2]
     for nfe in budgets:
         solution = flowsolve.solve(
             model, solver=solver, nfe=nfe + odd, grid=OWN[variable] if grid == "own" else grid, span=span, start=start
         )
         errors.append(rms(solution.x - end))
+    layout.cache_clear()  # plans of thousands of steps are millions of objects, which the garbage collector goes through again and again
     return math.log2(errors[0] / errors[-1]) / (len(budgets) - 1)
 
 
-@pytest.mark.parametrize(
-    ("process", "grid", "odd"),
-    [
-        ("vp", "own", 0),
-        ("vp", "karras", 0),
-        ("vp", "karras", 1),
-        ("vp", "karras", 2),
-        ("edm", "karras", 0),
-        ("rectified_flow", "karras", 0),
-    ],
-)
+@pytest.mark.parametrize(("process", "grid"), COLUMNS)
 @pytest.mark.parametrize("solver", DETERMINISTIC)
-def test_order(solver, process, grid, odd):
-    """Within 0.25 below; above it a method may be, where its leading error happens to be small."""
-    order = dict((row.name, row.solver.order) for row in flowsolve.solvers())[solver]
-    assert order - 0.25 < slope(solver, process, grid, odd) < order + (1.0 if odd else 0.25)
+def test_order(solver, process, grid):
+    order = expected(solver, grid)
+    assert order - 0.25 < slope(solver, process, grid, 0) < order + 0.25
+
+
+@pytest.mark.parametrize("odd", [1, 2])
+@pytest.mark.parametrize("solver", STAGED)
+def test_order_with_a_remainder(solver, odd):
+    """Evaluations that make no whole step cost no order; they may raise it, where the leading error happens to be small."""
+    order = expected(solver, "karras")
+    assert order - 0.25 < slope(solver, "vp", "karras", odd) < order + 1.0
 
 
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_order_from_pure_noise(solver):
-    """σ̄ starts at infinity: on a grid uniform in time the higher orders come down to two, as the docs say, and none is lost below."""
-    order = dict((row.name, row.solver.order) for row in flowsolve.solvers())[solver]
+    """σ̄ starts at infinity: on a grid uniform in time the higher orders come down to two, as the docs say, and none is lost below.
+
+    Weights of equal steps are wrong there at any number of steps, the levels in σ̄ being as unequal as they can be.
+    """
+    order = 1 if solver in CONSTANT_STEP else min(expected(solver, "own"), 2)
     process, errors = PROCESSES["rectified_flow"], []
     _, _, _, (_, quiet) = mixture_run(process, 3.0, 0.3)
     model, start = mixture(process), torch.randn(16, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     end = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-11, atol=1e-11, grid=[1.0, quiet], start=start).x
     for nfe in (64, 128, 256):
         errors.append(rms(flowsolve.solve(model, solver=solver, nfe=nfe, grid="uniform", span=(1.0, quiet), start=start).x - end))
-    assert math.log2(errors[0] / errors[-1]) / 2 > min(order, 2) - 0.35
+    assert math.log2(errors[0] / errors[-1]) / 2 > order - 0.35
 
 
 def test_local_order_of_ddim():
@@ -106,10 +120,12 @@ def test_gaussian_closed_form():
 
 def table() -> str:
     """The README's table."""
-    lines = ["| solver | order | measured, uniform in its variable | measured, Karras |", "| --- | --- | --- | --- |"]
+    names = {"vp": "VP", "edm": "EDM", "rectified_flow": "flow", "own": "uniform", "karras": "Karras"}
+    head = ["solver", "order", *(f"{names[process]}, {names[grid]}" for process, grid in COLUMNS)]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
     orders = {row.name: row.solver.order for row in flowsolve.solvers()}
     for solver in DETERMINISTIC:
-        measured = [f"{slope(solver, 'vp', grid, 0):.2f}" for grid in GRIDS]
+        measured = [f"{slope(solver, process, grid, 0):.2f}" for process, grid in COLUMNS]
         lines.append(f"| {' | '.join((f'`{solver}`', str(orders[solver]), *measured))} |")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import flowsolve
 from flowsolve.coordinates import DATA, NOISE, VELOCITY
 from flowsolve.denoiser import PREDICTIONS
 from flowsolve.flow import drive
-from flowsolve.plan import Combine, Plan
+from flowsolve.plans import Combine, Plan
 from flowsolve.processes import LAMBDA
 from flowsolve.run import _LiveDoor, _Record, layout
 from flowsolve.solvers import DDIM

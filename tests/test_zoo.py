@@ -32,8 +32,9 @@ class Counting(torch.nn.Module):
 def test_budget_is_kept_and_used(solver, process):
     evaluations = dict((row.name, row.solver.evaluations) for row in flowsolve.solvers())[solver]
     net = Counting()
-    model = flowsolve.Denoiser(net, PROCESSES[process], "velocity" if process == "rectified_flow" else "eps", (2,))
-    for nfe in range(1, 61) if process in ("vp", "rectified_flow") else (1, 2, 3, 4, 5, 6, 7, 8, 20, 59, 60):
+    # In float32 two states a step apart can be equal to the bit.
+    model = flowsolve.Denoiser(net, PROCESSES[process], "velocity" if process == "rectified_flow" else "eps", (2,), dtype=F64)
+    for nfe in (*range(1, 26), 40, 41, 59, 60) if process in ("vp", "rectified_flow") else (1, 2, 3, 4, 5, 6, 7, 8, 20, 59):
         net.calls, net.seen = 0, []
         solution = flowsolve.solve(model, solver=solver, nfe=nfe, n=1, seed=0)
         assert net.calls == solution.nfe <= nfe

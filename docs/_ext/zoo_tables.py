@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 import flowsolve
 from flowsolve.grids import GRIDS
 from flowsolve.solvers import Row
-from flowsolve.solvers.zoo import options_of
+from flowsolve.solvers.zoo import FAMILIES, options_of
 
 Cell = list[nodes.Node]
 
@@ -57,11 +57,12 @@ class SolverTable(SphinxDirective):
         families: dict[str, list[Row]] = {}
         for row in flowsolve.solvers():
             families.setdefault(row.family, []).append(row)
-        head = ("name", "order", "evaluations", "options", "source")
+        head = ("name", "order", "evaluations", "coordinates, variable", "options", "source", "elsewhere")
         result: list[nodes.Node] = []
         for family, rows in families.items():
             result.append(nodes.rubric("", family if family in ("scipy", "torchdiffeq") else family[0].upper() + family[1:]))
-            result.append(table(head, (26, 6, 12, 24, 32), [self._cells(row) for row in rows]))
+            result.append(nodes.paragraph("", "", *text(FAMILIES[family])))
+            result.append(table(head, (22, 6, 12, 14, 18, 24, 24), [self._cells(row) for row in rows]))
         return result
 
     @staticmethod
@@ -71,8 +72,10 @@ class SolverTable(SphinxDirective):
             code((row.name, *row.aliases)),
             text(str(row.solver.order)),
             text("adaptive" if evaluations is None else f"{evaluations} a step"),
+            text(f"{row.solver.coordinates!r}, {row.solver.variable!r}"),
             code([f"{key}={value:g}" for key, value in options_of(row.solver).items()]),
             text(row.source),
+            text(", ".join(row.elsewhere)),
         ]
 
 

@@ -1,7 +1,7 @@
 """Forward processes and their noise levels."""
 
 from . import tables
-from .base import FLOW_TIME, LAMBDA, SIGMA, TIME, VARIABLES, Level, Process, Variable
+from .base import FLOW_TIME, LAMBDA, SIGMA, TIME, VARIABLES, Level, Levels, Process, Variable
 from .scalar import EDM, VE, VP, Cosine, Discrete, RectifiedFlow, ScalarProcess, SubVP
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Cosine",
     "Discrete",
     "Level",
+    "Levels",
     "Process",
     "RectifiedFlow",
     "ScalarProcess",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..errors import unknown
-from ..operators import Operator, Scalar
+from ..operators import Operator, Rows, Scalar
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,51 @@ class Level:
         sigma = self.sigma
         return math.inf if sigma == 0.0 else -math.log(sigma)
 
+    @property
+    def each(self) -> tuple[Level, ...]:
+        """The levels of the samples of a batch: this one for all of them."""
+        return (self,)
+
     def __str__(self) -> str:
         return f"level t={self.t:.6g} (A={self.A!r}, R={self.R!r})"
+
+
+class Levels(Level):
+    """A level for each sample of a batch: what the samples are on while a solver steps each by itself.
+
+    A and R are :class:`~flowsolve.operators.Rows`, ``t`` is the noisiest of the times, ``each`` the levels.
+    """
+
+    _each: tuple[Level, ...]
+
+    def __init__(self, each: Iterable[Level]) -> None:
+        levels = tuple(each)
+        object.__setattr__(self, "_each", levels)
+        super().__init__(max([level.t for level in levels]), _rows([level.A for level in levels]), _rows([level.R for level in levels]))
+
+    @property
+    def each(self) -> tuple[Level, ...]:
+        return self._each
+
+    @property
+    def clean(self) -> bool:
+        """True if a sample has no noise left."""
+        return self.R.singular
+
+    @property
+    def pure_noise(self) -> bool:
+        """True if a sample has no signal left."""
+        return self.A.singular
+
+    def __str__(self) -> str:
+        return f"levels t={min(level.t for level in self._each):.6g} ... {self.t:.6g}, one for each sample"
+
+
+def _rows(operators: list[Any]) -> Rows:
+    for operator in operators:
+        if not isinstance(operator, Scalar):
+            raise TypeError(f"samples can be on levels of their own only in scalar processes; got the operator {operator!r}")
+    return Rows(np.array([operator.value for operator in operators]))
 
 
 @dataclass(frozen=True)
@@ -127,6 +173,8 @@ class Process(ABC):
 
     def _check(self, t: float) -> float:
         t = float(t)
+        if self.t_max < t <= self.t_max + 1e-9 * abs(self.t_max):
+            return self.t_max  # the noisiest level, by way of another library's sigmas and their rounding
         if not self.t_clean <= t <= self.t_max:
             raise ValueError(
                 f"t={t!r} is outside this process's times: expected {self.t_clean:g} (clean) <= t <= {self.t_max:g}; got it for {self!r}"

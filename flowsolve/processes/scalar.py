@@ -20,8 +20,9 @@ class ScalarProcess(Process):
     """A process with A_t and R_t two numbers; a subclass gives them, the inverse time and the network's label."""
 
     def level(self, t: float) -> Level:
-        a, r = self.signal_and_noise(self._check(t))
-        return Level(float(t), Scalar(a), Scalar(r))
+        t = self._check(t)
+        a, r = self.signal_and_noise(t)
+        return Level(t, Scalar(a), Scalar(r))
 
     def signal_and_noise(self, t: float) -> tuple[float, float]:
         """(A_t, R_t)."""
@@ -127,7 +128,7 @@ class Cosine(ScalarProcess):
         return Scalar(1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Discrete(ScalarProcess):
     """VP through a table of β's: time is the index, 0 … T−1, with t = −1 the clean level (ᾱ = 1) as in the DDIM code.
 
@@ -137,6 +138,7 @@ class Discrete(ScalarProcess):
 
     betas: tuple[float, ...]
     _angles: tuple[tuple[float, ...], tuple[float, ...]] = field(init=False, repr=False, compare=False)
+    _rising: tuple[float, ...] = field(init=False, repr=False, compare=False)
     t_min: float = field(default=0.0, init=False)
     t_clean: float = field(default=-1.0, init=False)
 
@@ -148,6 +150,10 @@ class Discrete(ScalarProcess):
             up.append(math.atan2(r, a))
             down.append(math.atan2(a, r))
         object.__setattr__(self, "_angles", (tuple(up), tuple(down)))
+        object.__setattr__(self, "_rising", tuple(-a for a in down))
+
+    def __repr__(self) -> str:
+        return f"Discrete({len(self.betas)} betas from {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
 
     @property
     def entries(self) -> int:  # type: ignore[override]
@@ -168,7 +174,7 @@ class Discrete(ScalarProcess):
         if sigma <= 1.0:
             angles, x = self._angles[0], math.atan(sigma)
         else:
-            angles, x = tuple(-a for a in self._angles[1]), -math.atan(1.0 / sigma)
+            angles, x = self._rising, -math.atan(1.0 / sigma)
         i = min(max(bisect.bisect_right(angles, x) - 1, 0), len(self.betas) - 1)
         return i - 1.0 + (x - angles[i]) / (angles[i + 1] - angles[i])
 

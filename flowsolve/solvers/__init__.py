@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import types
 
+from .adaptive import Adaptive
 from .base import DDIM, Solver, legs
 from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
-from .exponential import Exponential
-from .multistep import Multistep
+from .excursions import Churn, EulerMaruyama, PredictorCorrector, Restart
+from .exponential import RES3, Exponential
+from .multistep import GradientEstimation, Multistep
 from .singlestep import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
-from .zoo import Row, Table, resolve, table
+from .stochastic import Ancestral, ExtendedSDE, ReverseSDE, StagedSDE
+from .zoo import Row, Table, meaning, resolve, table
 
 __all__ = [
     "DDIM",
@@ -18,18 +21,30 @@ __all__ = [
     "KUTTA3",
     "MIDPOINT",
     "RALSTON",
+    "RES3",
     "RK4",
+    "Adaptive",
+    "Ancestral",
+    "Churn",
+    "EulerMaruyama",
     "Exponential",
+    "ExtendedSDE",
+    "GradientEstimation",
     "Multistep",
+    "PredictorCorrector",
+    "Restart",
+    "ReverseSDE",
     "Row",
     "RungeKutta",
     "SciPy",
     "Solver",
+    "StagedSDE",
     "Table",
     "Tableau",
     "TorchDiffEq",
     "TorchDiffEqAdams",
     "legs",
+    "meaning",
     "resolve",
     "table",
 ]

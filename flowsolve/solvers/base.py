@@ -2,7 +2,7 @@ r"""What a solver is: coordinates, a rule that takes one step, and how it spends
 
 A run is a list of legs, (rule, s, t), made here once and driven by one loop:
 
-* the leg that ends on clean data is the hold of the last prediction, x = x̂0, whatever the solver: one rule for the end;
+* the leg that ends on clean data is the hold of the last prediction, x = x̂0, unless the solver has a better ``last``;
 * a leg from or to a level where the solver's coordinates have no inverse (pure noise for NOISE) is taken by
   ``from_singular``;
 * what a multi-stage method cannot spend in whole steps goes into single-evaluation steps early in the run.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -54,6 +54,10 @@ class Solver(ABC):
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         """x at t from x at s, and the evaluations to remember (newest first)."""
 
+    def toward(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...], shadow: Callable[[Level], Level]) -> Step:
+        """The step from s to t carried out from s to the shadow of t, a quieter level; see :mod:`flowsolve.solvers.stochastic`."""
+        return self.step(flow, x, s, shadow(t), past)
+
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
         """One rule for each step of a run that starts its steps at ``starts``, spending at most ``budget``."""
         return [self] * len(starts)
@@ -61,6 +65,10 @@ class Solver(ABC):
     def steps(self, budget: int, start: Level) -> int:
         """The most steps from ``start`` that ``budget`` evaluations pay for."""
         return budget if self.evaluations is None else budget // self.evaluations
+
+    def last(self) -> Solver:
+        """The rule for the leg onto clean data, one evaluation: the hold of its prediction, x = x̂0, unless the method has a better end."""
+        return DDIM(coordinates=DATA)
 
     def singular(self, level: Level) -> bool:
         """True where this rule cannot start or end a step."""
@@ -82,7 +90,7 @@ def legs(solver: Solver, levels: Sequence[Level], nfe: int | None) -> list[Leg]:
         for rule, (s, t) in zip(solver.rules([s for s, _ in body], budget), body, strict=True)
     ]
     if clean:
-        rules.append(DDIM(coordinates=DATA))
+        rules.append(solver.last())
     return [Leg(rule, s, t) for rule, (s, t) in zip(rules, pairs, strict=True)]
 
 

@@ -5,6 +5,9 @@ evaluation and its latest one; so does the end of the step. With c = (1/3, 2/3) 
 DPM-Solver++(3S) in DATA coordinates (arXiv 2206.00927, algorithm 2; 2211.01095), with c = (1/2) the two-stage method of RES
 (arXiv 2308.02157). DPM-Solver-2 and DPM-Solver++(2S) with r = 1/2 hold the evaluation at the middle over the whole step:
 the exponential midpoint rule.
+
+RES with three stages weights them differently, so that the *stiff* order conditions of Hochbruck and Ostermann (2005,
+section 5.3) hold: its order three does not depend on how fast the prediction varies with the state.
 """
 
 from __future__ import annotations
@@ -15,14 +18,29 @@ from typing import Any
 
 from ..coordinates import DATA, VELOCITY, Coordinates
 from ..flow import Flow, Node
+from ..operators import Operator
 from ..processes import LAMBDA, Level, Variable
 from .base import Step
-from .multistep import advance
+from .multistep import added, advance, weights
 from .singlestep import KUTTA3, MIDPOINT, RungeKutta, SingleStep
 
 
+class InLambda(SingleStep):
+    """Stages placed in λ, which is finite neither at pure noise nor on clean data."""
+
+    @property
+    def variable(self) -> Variable:
+        return LAMBDA
+
+    def singular(self, level: Level) -> bool:
+        return not math.isfinite(level.lam) or self.coordinates.singular(level)
+
+    def from_singular(self) -> RungeKutta:
+        return RungeKutta(MIDPOINT if self.evaluations == 2 else KUTTA3, VELOCITY)
+
+
 @dataclass(frozen=True)
-class Exponential(SingleStep):
+class Exponential(InLambda):
     """Stages at ``nodes`` (the c of the module's text), of order len(nodes) + 1.
 
     Attributes:
@@ -49,10 +67,6 @@ class Exponential(SingleStep):
     def evaluations(self) -> int:  # type: ignore[override]
         return len(self.nodes) + 1
 
-    @property
-    def variable(self) -> Variable:
-        return LAMBDA
-
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         first = Node(s, x, flow(x, s), flow.coordinates)
         line = [first]
@@ -63,8 +77,49 @@ class Exponential(SingleStep):
         x = flow.move(x, s, t, line[-1].p) if self.midpoint else advance(flow, LAMBDA, x, s, t, line)
         return x, (first, *past)
 
-    def singular(self, level: Level) -> bool:
-        return not math.isfinite(level.lam) or self.coordinates.singular(level)
 
-    def from_singular(self) -> RungeKutta:
-        return RungeKutta(MIDPOINT if self.order == 2 else KUTTA3, VELOCITY)
+@dataclass(frozen=True)
+class RES3(InLambda):
+    """Three stages, at c₂ and at the end of the step, of stiff order three (arXiv 2308.02157; Hochbruck & Ostermann 2005, eq. 5.8).
+
+    With γ from 2(γc₂ + c₃) = 3(γc₂² + c₃²) and Φ(c) the weight of the straight line from 0 at s to 1 at c: the third stage
+    adds γΦ(c₂) + (c₃/c₂)Φ(c₃) times p₂ − p₁, the end Φ(1)/(γc₂ + c₃) times γ(p₂ − p₁) + (p₃ − p₁).
+
+    Attributes:
+        c2: where the second stage lies, a fraction of the step other than 2/3.
+    """
+
+    c2: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.c2 < 1 and abs(self.c2 - 2 / 3) > 1e-3):
+            raise ValueError(f"c2={self.c2!r}: expected a number between 0 and 1 that is not 2/3")
+
+    @property
+    def coordinates(self) -> Coordinates:
+        return DATA
+
+    @property
+    def order(self) -> int:
+        return 3
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]
+        return 3
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
+        c, c2 = flow.coordinates, self.c2
+        gamma = 1.0 / (c2 * (2.0 - 3.0 * c2))
+
+        def line(at: Level) -> Operator:
+            return weights(flow.process, c, LAMBDA, [s, at], s, at)[1]
+
+        middle = flow.process.at(LAMBDA, s.lam + c2 * (t.lam - s.lam))
+        first = Node(s, x, flow(x, s), c)
+        second = Node(middle, None, flow(flow.move(x, s, middle, first.p), middle), c)
+        held = flow.move(x, s, t, first.p)
+        w = line(t)
+        w32 = c.S(t) @ c.S(middle).inverse() @ line(middle) * gamma + w * (1.0 / c2)
+        third = Node(t, None, flow(added(flow, held, [w32, -w32], [second, first]), t), c)
+        w = w * (1.0 / (gamma * c2 + 1.0))
+        return added(flow, held, [w * gamma, w, w * -(gamma + 1.0)], [second, third, first]), (first, *past)

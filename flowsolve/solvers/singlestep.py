@@ -52,8 +52,11 @@ class SingleStep(Solver):
         # From pure noise the polynomial, too, must be drawn in a clock that is finite there.
         first = self.from_singular() if n > 0 and self.singular(starts[0]) else self
         before = min(self.order - 1, n - single)
-        adams = Multistep(self.order, first.coordinates, first.variable)
-        return [*[first] * before, *[adams] * single, *[self] * (n - single - before)]
+        return [*[first] * before, *[self.remainder(first)] * single, *[self] * (n - single - before)]
+
+    def remainder(self, first: Solver) -> Solver:
+        """The single-evaluation step after a run began with the rule ``first``."""
+        return Multistep(self.order, first.coordinates, first.variable)
 
     def steps(self, budget: int, start: Level) -> int:
         return sum(divmod(budget, self.evaluations))
@@ -85,7 +88,8 @@ class RungeKutta(SingleStep):
         ps: list[Any] = []
         for node, row in zip(self.tableau.c, self.tableau.a, strict=True):
             at = s if node == 0 else t if node == 1 else flow.process.at(clock, clock.of(s) + node * (clock.of(t) - clock.of(s)))
-            ps.append(flow(_combined(c.transport(s, at), x, c.P(at) @ gap, row, ps), at))
+            y = _combined(c.transport(s, at), x, c.P(at) @ gap, row, ps) if ps else x
+            ps.append(flow(y, at))
         past = (Node(s, x, ps[0], c), *past)
         return _combined(c.transport(s, t), x, c.P(t) @ gap, self.tableau.b, ps), past
 

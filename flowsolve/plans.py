@@ -1,9 +1,9 @@
 r"""Plans: a fixed-step solver laid out on a grid, traced once on symbols and run without host arithmetic.
 
 On a fixed grid every point at which the network is asked, and the end, is a linear combination of the start, the p's
-so far and the fresh noises. So a solver's ``step`` is run once on :class:`Symbol` states and what it does is written
-down as a short program of linear combinations with float64 coefficients. The program knows no tensors: it is immutable,
-shared by threads and cached.
+so far and the fresh noises. So a solver's ``step`` is run once on symbols and what it does is written down as a short
+program of linear combinations with float64 coefficients (:mod:`flowsolve.program`). The program knows no tensors: it is
+immutable, shared by threads and cached.
 
 For one model the program is *bound*: p is replaced by what the network returns (every parametrisation is linear, see
 :mod:`flowsolve.denoiser`). A p that is used only before the next evaluation is folded into its combination, so that a
@@ -14,117 +14,22 @@ the run's own memory first: networks may reuse their output buffers.
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from .coordinates import Coordinates
+from . import notation
 from .denoiser import Denoiser, Linear
-from .flow import Door, Leg, drive
+from .files import write
+from .flow import Leg, drive
 from .operators import Operator, combine
 from .processes import Level, Process
-
-
-class Symbol:
-    """A state that is not there yet: a linear combination of numbered values."""
-
-    __slots__ = ("terms",)
-
-    def __init__(self, terms: dict[int, Operator]) -> None:
-        self.terms = terms
-
-    def __add__(self, other: Symbol) -> Symbol:
-        terms = dict(self.terms)
-        for key, c in other.terms.items():
-            terms[key] = terms[key] + c if key in terms else c
-        return Symbol(terms)
-
-    def __sub__(self, other: Symbol) -> Symbol:
-        return self + other * -1.0
-
-    def __mul__(self, factor: float) -> Symbol:
-        return Symbol({key: c * factor for key, c in self.terms.items()})
-
-    __rmul__ = __mul__
-
-    def __rmatmul__(self, operator: Operator) -> Symbol:
-        return Symbol({key: operator @ c for key, c in self.terms.items()})
-
-
-class Evaluate(NamedTuple):
-    """Ask the network at value ``x`` on ``level``; value ``p`` is the answer in ``coordinates``."""
-
-    x: int
-    p: int
-    level: Level
-    coordinates: Coordinates
-
-
-class Combine(NamedTuple):
-    """Value ``out`` = Σ operator @ value."""
-
-    out: int
-    terms: dict[int, Operator]
-
-
-class Draw(NamedTuple):
-    """Value ``out`` = the ``number``-th fresh noise of the run."""
-
-    out: int
-    number: int
-
-
-class Arrive(NamedTuple):
-    """A step ends with value ``x`` on ``level``."""
-
-    x: int
-    level: Level
-
-
-Instruction = Evaluate | Combine | Draw | Arrive
-
-
-class _Tracer(Door):
-    """The door on symbols: it writes down what a solver does."""
-
-    def __init__(self, process: Process, eye: Operator) -> None:
-        self.process, self.eye = process, eye
-        self.program: list[Instruction] = []
-        self.draws = itertools.count()
-        self.values = 0
-
-    def new(self) -> int:
-        self.values += 1
-        return self.values - 1
-
-    def symbol(self, value: int) -> Symbol:
-        return Symbol({value: self.eye})
-
-    def name(self, x: Symbol) -> int:
-        """The number of the value ``x``; if it has none, it is computed here and known by its number from now on."""
-        terms = {key: c for key, c in x.terms.items() if not c.zero} or x.terms
-        if len(terms) == 1 and next(iter(terms.values())).one:
-            return next(iter(terms))
-        out = self.new()
-        self.program.append(Combine(out, terms))
-        x.terms = {out: self.eye}
-        return out
-
-    def ask(self, x: Symbol, s: Level, coordinates: Coordinates) -> Symbol:
-        at, p = self.name(x), self.new()
-        self.program.append(Evaluate(at, p, s, coordinates))
-        return self.symbol(p)
-
-    def noise(self) -> Symbol:
-        out = self.new()
-        self.program.append(Draw(out, next(self.draws)))
-        return self.symbol(out)
-
-    def arrive(self, x: Symbol, t: Level) -> None:
-        self.program.append(Arrive(self.name(x), t))
+from .program import Arrive, Combine, Draw, Evaluate, Instruction, Tracer
 
 
 class Watch(Protocol):
@@ -161,7 +66,11 @@ class _Sum(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A solver on a grid, as numbers.
+    """A solver on a grid, as numbers; :func:`flowsolve.plan` makes one.
+
+    ``print(plan)`` shows all of it as a table. Two plans are equal if they are the same method up to rounding: the same number
+    of evaluations and of draws, on the same levels, at the same states, with the same end, whatever coordinates
+    either works in. Plans are immutable.
 
     Attributes:
         levels: the grid.
@@ -171,11 +80,12 @@ class Plan:
     levels: tuple[Level, ...]
     program: tuple[Instruction, ...]
     _bound: weakref.WeakKeyDictionary[Denoiser, _Bound] = field(default_factory=weakref.WeakKeyDictionary, init=False, repr=False)
+    _fits: set[Process] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
     def trace(cls, process: Process, legs: Sequence[Leg]) -> Plan:
         """The plan of a run made of these steps."""
-        tracer = _Tracer(process, legs[0].s.R.eye())
+        tracer = Tracer(process, legs[0].s.R.eye())
         drive(legs, tracer, tracer.symbol(tracer.new()))
         return cls((legs[0].s, *(leg.t for leg in legs)), tuple(tracer.program))
 
@@ -188,6 +98,64 @@ class Plan:
     def draws(self) -> int:
         """Fresh noises a run uses."""
         return sum(isinstance(i, Draw) for i in self.program)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        if self is other:
+            return True
+        alike = (self.nfe, self.draws) == (other.nfe, other.draws)
+        return alike and notation.same(self.levels[0], self.program, other.levels[0], other.program)
+
+    def __hash__(self) -> int:
+        return hash((self.nfe, self.draws))  # of what equal plans have in common to the bit
+
+    def __repr__(self) -> str:
+        s, t = self.levels[0].t, self.levels[-1].t
+        return f"<Plan: {self.nfe} evaluations, {self.draws} draws of noise, {len(self.levels) - 1} steps from t={s:.6g} to t={t:.6g}>"
+
+    def __str__(self) -> str:
+        return (
+            f"Plan: evaluations {self.nfe}, draws of noise {self.draws}, steps {len(self.levels) - 1}.\n"
+            "A state on a level is x = A x0 + R eps; eps(x) and x0(x) are the network's estimates there. The last line is the result.\n"
+        ) + notation.table(self.levels[0], self.program)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a file: JSON, with every number in full. It appears complete or not at all."""
+        text = notation.dumps(self.levels[0], self.program)
+        write(Path(path), lambda file: file.write(text.encode()))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """The plan in a file that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is not a plan's file, of another version, or damaged.
+        """
+        data = Path(path).read_bytes()
+        try:
+            start, program = notation.loads(data.decode())
+        except (ValueError, OverflowError, RecursionError) as error:
+            expected = f"a {notation.FORMAT} of version {notation.VERSION}, as Plan.save writes it"
+            raise ValueError(f"{os.fspath(path)}: {error}; expected {expected}") from error
+        return cls((start, *(i.level for i in program if isinstance(i, Arrive))), program)
+
+    def check(self, process: Process) -> None:
+        """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""
+        if process in self._fits:
+            return
+        for level in (self.levels[0], *(i.level for i in self.program if isinstance(i, (Evaluate, Arrive)))):
+            try:
+                there = process.level(level.t)
+            except ValueError:
+                there = None
+            if there is None or not notation.same_level(level, there):
+                has = f"has {there}" if there else "has no such time"
+                raise ValueError(
+                    f"solver: this plan was made for another process. It has {level}; the model's {type(process).__name__} {has}"
+                )
+        self._fits.add(process)
 
     def run(self, model: Denoiser, x: Tensor, noise: Callable[[int], Tensor], watch: Watch) -> Tensor:
         """The state at the end of a run from ``x``; ``noise(k)`` gives the k-th draw. ``x`` is not modified."""

@@ -1,0 +1,41 @@
+"""What a grid is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from ..processes import Level, Process
+
+
+class Grid(ABC):
+    """How to place the levels of a run."""
+
+    @abstractmethod
+    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+        """Levels from ``start`` (default: the process's noisiest) to ``end`` (default: clean), n steps.
+
+        Raises:
+            ValueError: if n < 1 or the levels are not strictly decreasing in noise.
+        """
+
+    def _ends(self, process: Process, n: int, start: Level | None, end: Level | None) -> tuple[Level, Level]:
+        if not (isinstance(n, int) and n >= 1):
+            raise ValueError(f"n={n!r} steps: expected a positive integer")
+        start = process.start if start is None else start
+        end = process.clean if end is None else end
+        if not end.t < start.t:
+            raise ValueError(f"the run's end, {end}, is not quieter than its start, {start}; expected span=(noisy, quiet)")
+        return start, end
+
+
+def strictly_decreasing(levels: Sequence[Level]) -> tuple[Level, ...]:
+    kept = [levels[0]]
+    for level in levels[1:]:
+        if level.t < kept[-1].t:
+            kept.append(level)
+        elif level.t > kept[-1].t:
+            raise ValueError(f"a grid must be decreasing: {kept[-1]} is followed by {level}")
+    if len(kept) < 2:
+        raise ValueError("a grid needs at least two different levels")
+    return tuple(kept)

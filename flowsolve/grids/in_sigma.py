@@ -1,0 +1,142 @@
+"""Grids in σ̄ or a function of it: the same levels for every scalar process."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ..processes import FLOW_TIME, LAMBDA, SIGMA, Level, Process, Variable
+from .base import Grid, strictly_decreasing
+
+#: Where grids in σ̄ put their second-noisiest level when the first is pure noise (σ̄ = ∞): EDM's σ_max.
+LARGEST_SIGMA = 80.0
+
+
+class _VariableGrid(Grid):
+    """A grid in a function of σ̄: n levels from the start to the quietest trained level, then clean."""
+
+    variable: Variable = SIGMA
+
+    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+        start, end = self._ends(process, n, start, end)
+        if end.clean and n == 1:
+            return start, end
+        quiet = process.level(process.t_min) if end.clean else end
+        if end.clean and quiet.sigma >= start.sigma * (1.0 - 1e-9):
+            # A start below the trained levels: no room for this grid's law, equal steps in σ̄ to zero noise.
+            sigmas = np.linspace(start.sigma, 0.0, n + 1)[1:-1]
+            return strictly_decreasing([start, *(process.at(SIGMA, float(v)) for v in sigmas), end])
+        steps = n - 1 if end.clean else n
+        first = start
+        if math.isinf(self.variable.of(start)):
+            first = process.at(SIGMA, max(LARGEST_SIGMA, 2.0 * quiet.sigma))
+        values = self.values(self.variable.of(first), self.variable.of(quiet), steps)
+        inner = [process.at(self.variable, float(v)) for v in values[1:-1]]
+        return strictly_decreasing([start, *inner, quiet, *([end] if end.clean else [])])
+
+    @abstractmethod
+    def values(self, first: float, last: float, n: int) -> np.ndarray:
+        """n + 1 values of the variable."""
+
+
+@dataclass(frozen=True)
+class Karras(_VariableGrid):
+    """σ̄^{1/ρ} uniform (arXiv 2206.00364, eq. 5)."""
+
+    rho: float = 7.0
+
+    def values(self, first: float, last: float, n: int) -> np.ndarray:
+        return np.linspace(first ** (1 / self.rho), last ** (1 / self.rho), n + 1) ** self.rho
+
+
+@dataclass(frozen=True)
+class LogSNR(_VariableGrid):
+    """λ = −log σ̄ uniform, that is σ̄ in geometric progression (arXiv 2206.00927; k-diffusion's "exponential")."""
+
+    variable = LAMBDA
+
+    def values(self, first: float, last: float, n: int) -> np.ndarray:
+        return np.linspace(first, last, n + 1)
+
+
+@dataclass(frozen=True)
+class Sigma(_VariableGrid):
+    """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed."""
+
+    def values(self, first: float, last: float, n: int) -> np.ndarray:
+        return np.linspace(first, last, n + 1)
+
+
+@dataclass(frozen=True)
+class Shifted(Grid):
+    """Uniform in rectified-flow time u = σ̄/(1+σ̄), after u → shift·u/(1 + (shift − 1)u), that is σ̄ → shift·σ̄.
+
+    The schedule of Stable Diffusion 3 (arXiv 2403.03206, section 5.3.2), where shift is 3; for any scalar process.
+    """
+
+    shift: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.shift > 0:
+            raise ValueError(f"shift={self.shift!r}: expected a positive number")
+
+    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+        start, end = self._ends(process, n, start, end)
+
+        def unshift(u: float) -> float:
+            return u / (self.shift - (self.shift - 1.0) * u)
+
+        u = np.linspace(unshift(FLOW_TIME.of(start)), unshift(FLOW_TIME.of(end)), n + 1)[1:-1]
+        u = self.shift * u / (1.0 + (self.shift - 1.0) * u)
+        return strictly_decreasing([start, *(process.at(FLOW_TIME, float(v)) for v in u), end])
+
+
+@dataclass(frozen=True)
+class Logistic(Grid):
+    """Equal steps in u, where σ̄ = center · u^low / (1 − u)^high: close to a logistic function of log σ̄.
+
+    u is 1 at pure noise and 0 on clean data. The steps in log σ̄ are shortest near the center, about the spread of the data, where the
+    prediction varies most, and grow without bound towards both ends, where it no longer does. low = high = 1 is :class:`Shifted`; well
+    below the center it is Karras's law with ρ = low, carried on to zero noise. No level is below the quietest trained one: where the
+    law would be, that one is the last before clean data.
+
+    Attributes:
+        center: σ̄ in the middle of the noisy range.
+        low, high: the larger, the more of the levels lie at small and at large σ̄.
+    """
+
+    center: float = 1.0
+    low: float = 2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("center", "low", "high"):
+            if not (isinstance(getattr(self, name), (int, float)) and 0.0 < getattr(self, name) < math.inf):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a positive number")
+
+    def _log_sigma(self, z: float) -> float:
+        """log σ̄ as a function of z = log(u/(1 − u)): increasing, with slopes between low and high."""
+        return math.log(self.center) - self.low * math.log1p(math.exp(-z)) + self.high * (z + math.log1p(math.exp(-z)))
+
+    def _place(self, level: Level) -> float:
+        if level.pure_noise or level.clean:
+            return float(level.pure_noise)
+        z: Any = brentq(lambda z: self._log_sigma(z) + level.lam, -600.0, 600.0)
+        return 1.0 / (1.0 + math.exp(-z))
+
+    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+        start, end = self._ends(process, n, start, end)
+
+        def sigma(u: float) -> float:
+            return self.center * u**self.low / (1.0 - u) ** self.high
+
+        top, bottom, tail, quiet = self._place(start), self._place(end), [end], process.level(process.t_min)
+        if end.clean and n > 1 and quiet.t < start.t and sigma(top / n) < quiet.sigma:
+            n, bottom, tail = n - 1, self._place(quiet), [quiet, end]
+        inner = (process.at(SIGMA, sigma(float(u))) for u in np.linspace(top, bottom, n + 1)[1:-1])
+        return strictly_decreasing([start, *inner, *tail])

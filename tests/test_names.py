@@ -1,0 +1,62 @@
+"""Names from other tools stand for a solver and a grid."""
+
+import pytest
+import torch
+from problems import PROCESSES, elementwise
+
+import flowsolve
+from flowsolve.solvers import names
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "grid"),
+    [
+        ("DPM++ 2M Karras", "dpmpp2m", "karras"),
+        ("dpm++ 2m karras", "dpmpp2m", "karras"),
+        ("DPM++ 2M", "dpmpp2m", None),
+        ("Euler a", "ddpm", None),
+        ("DPM++ 2M SDE Exponential", "dpmpp2m_sde", "logsnr"),
+        ("UniPC SGM Uniform", "unipc2", "trailing"),
+        ("DPM fast", "dpm3", "logsnr"),
+        ("DPMSolverMultistepScheduler", "dpmpp2m", "trailing"),
+        ("PNDMScheduler", "pndm", "leading"),
+    ],
+)
+def test_a_name_is_a_solver_and_a_grid(name, solver, grid):
+    for process in ("vp", "discrete", "edm"):
+        model = flowsolve.Denoiser(elementwise, PROCESSES[process], "eps", (3,))
+        arguments = {"nfe": 9, "n": 2, "seed": 0}
+        expected = flowsolve.solve(model, solver=solver, grid=grid, **arguments)
+        got = flowsolve.solve(model, solver=name, **arguments)
+        assert torch.equal(got.x, expected.x) and got.grid == expected.grid
+        own = flowsolve.solve(model, solver=name, grid="sigma", **arguments)
+        assert own.grid == flowsolve.solve(model, solver=solver, grid="sigma", **arguments).grid, "the caller's grid comes first"
+
+
+@pytest.mark.parametrize("name", [*names.LABELS, *names.CLASSES])
+def test_every_name_runs(name):
+    model = flowsolve.Denoiser(elementwise, PROCESSES["discrete"], "eps", (3,))
+    budget = {} if name == "DPM adaptive" else {"nfe": 8}
+    assert torch.isfinite(flowsolve.sample(model, solver=name, seed=0, **budget)).all()
+
+
+def test_names_have_options_and_are_in_the_table():
+    model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
+    a, b = (flowsolve.sample(model, solver=s, eta=0.4, nfe=6, seed=0) for s in ("Euler a", "ddim"))
+    assert torch.equal(a, b)
+    text = str(flowsolve.solvers())
+    for name, meant in (*names.LABELS.items(), *((name, pair[0]) for name, pair in names.CLASSES.items())):
+        assert name in text or not isinstance(meant, str), name
+    row = next(row for row in flowsolve.solvers() if row.name == "dpmpp2m")
+    assert {"DPM++ 2M", "DPMSolverMultistepScheduler"} <= set(row.elsewhere)
+
+
+def test_a_slip_gets_the_nearest_name():
+    for slip, near in (
+        ("dpm++ 2m karas", "DPM++ 2M Karras"),
+        ("Euler b", "Euler a"),
+        ("UniPCMultistepSchedular", "UniPCMultistepScheduler"),
+    ):
+        with pytest.raises(ValueError, match="Did you mean") as caught:
+            flowsolve.solvers.resolve(slip, {})
+        assert f"Did you mean {near!r}?" in str(caught.value)
