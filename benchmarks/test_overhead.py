@@ -30,8 +30,10 @@ SOLVERS = ("ddim", "ddpm", "heun", "ab2", "ab3", "ab4", "rk4")
 PREDICTIONS = ("eps", "v", "x0")
 #: The most a step may cost, in floors.
 TARGETS = {"ddim": 2.5, "ab3": 4.0}
-#: The most that methods of order three may cost, in floors of their own combination.
-OWN_TARGETS = {"ab3": 2.0, "etd3": 2.0, "unipc3": 2.0}
+#: The most that methods of order three may cost, in floors of their own combination: on a state of 200 KB, and on one of 64 KB, where
+#: the interpreter's share is larger.
+OWN_TARGETS = {"16x3x32x32": 2.0, "1x4x64x64": 2.5}
+ORDER_THREE = ("ab3", "etd3", "unipc3")
 PEERS = ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 NFE = 120
 
@@ -142,17 +144,25 @@ def compare_with_peers(shape: tuple[int, ...], nfe: int, rounds: int) -> dict[st
         name: lambda name=name: flowsolve.solve(model, solver=name, nfe=nfe, start=x, noise=lambda k: x) for name in names
     }
     jobs |= {peer: peer_run(peer, shape, nfe) for peer in PEERS}
-    jobs |= {f"floor of {name}": floor(int(terms_of(name, nfe))) for name in OWN_TARGETS}
+
+    def calls() -> None:
+        times = torch.zeros(len(x))
+        for _ in range(nfe):
+            model.net(x, times)
+
+    jobs["network"] = calls
+    jobs |= {f"floor of {name}": floor(int(terms_of(name, nfe))) for name in ORDER_THREE}
     best = dict.fromkeys(jobs, math.inf)
     for _ in range(rounds):
         for job, work in jobs.items():
             best[job] = min(best[job], timed(work))
     table: dict[str, dict[str, float]] = {job: {"us_per_evaluation": 1e6 * time / nfe} for job, time in best.items()}
-    for name in OWN_TARGETS:
-        table[name]["own_floors"] = best[name] / best[f"floor of {name}"]
+    for name in ORDER_THREE:
+        table[name]["own_floors"] = (best[name] - best["network"]) / best[f"floor of {name}"]
     return table
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, with NumPy 2
 @pytest.mark.parametrize("shape", SHAPES)
 def test_overhead_beside_peers(shape: str, request: pytest.FixtureRequest) -> None:
     full = request.config.getoption("--benchmark")
@@ -169,7 +179,7 @@ def test_overhead_beside_peers(shape: str, request: pytest.FixtureRequest) -> No
     for name, row in sorted(table.items(), key=lambda item: item[1]["us_per_evaluation"]):
         print(f"  {name:36}{row['us_per_evaluation']:8.1f}" + (f"  {row['own_floors']:.2f} own floors" if "own_floors" in row else ""))
     save({f"beside peers, {shape}": table})
-    missed = {name: table[name]["own_floors"] for name, most in OWN_TARGETS.items() if table[name]["own_floors"] > most}
+    missed = {name: table[name]["own_floors"] for name in ORDER_THREE if table[name]["own_floors"] > OWN_TARGETS[shape]}
     assert not missed, f"over the target: {missed}"
     rows = [row.name for row in flowsolve.solvers.table() if row.solver.fixed]
     slowest = max(rows, key=lambda name: table[name]["us_per_evaluation"])
