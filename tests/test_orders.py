@@ -43,7 +43,7 @@ def slope(solver: str, process: str, grid: str, odd: int) -> float:
     model, start, end, span = mixture_run(PROCESSES[process], 2.0, 0.4)
     errors: list[float] = []
     variable = dict((row.name, row.solver.variable) for row in flowsolve.solvers())[solver].name
-    budgets = BUDGETS[:3] if odd else BUDGETS if process == "vp" else BUDGETS[:2]
+    budgets = BUDGETS[:3] if odd else BUDGETS if process == "vp" else BUDGETS[1:3]
     for nfe in budgets:
         solution = flowsolve.solve(
             model, solver=solver, nfe=nfe + odd, grid=OWN[variable] if grid == "own" else grid, span=span, start=start
