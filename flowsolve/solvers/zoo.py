@@ -42,7 +42,7 @@ class Row:
 FAMILIES: dict[str, str] = {
     "one step": "The reference point, with no memory of past evaluations. With the same budget multistep methods are more accurate.",
     "multistep": "The best use of a small budget without noise: every evaluation is a step.",
-    "predictor-corrector": "Multistep with one order more at the same cost; the choice from about 10 evaluations on.",
+    "predictor-corrector": "Multistep with one order more at the same cost: the most accurate with few evaluations, and what auto takes.",
     "Runge-Kutta": "Several evaluations a step: no start-up, large steps are stable; worth it from about 50 evaluations on.",
     "exponential": "Runge-Kutta in log σ̄: for long runs down to very low noise.",
     "stochastic": "Noise forgets the errors of earlier steps: more evaluations, often better samples from imperfect networks.",
