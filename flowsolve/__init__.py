@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from .errors import BudgetExceeded, NonFiniteError
     from .models.digits import digits
     from .plans import Plan
-    from .processes import EDM, VE, VP, Level, Process, RectifiedFlow, SubVP, tables
+    from .processes import CLD, EDM, VE, VP, Blurring, Level, Process, RectifiedFlow, SubVP, tables
     from .run import Solution, State
     from .sampling import plan, sample, solve
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CLD",
     "EDM",
     "VE",
     "VP",
+    "Blurring",
     "BudgetExceeded",
     "Comparison",
     "Denoiser",
@@ -63,7 +65,7 @@ _HOMES = {
     "errors": ("BudgetExceeded", "NonFiniteError"),
     "models.digits": ("digits",),
     "plans": ("Plan",),
-    "processes": ("EDM", "VE", "VP", "Level", "Process", "RectifiedFlow", "SubVP", "tables"),
+    "processes": ("CLD", "EDM", "VE", "VP", "Blurring", "Level", "Process", "RectifiedFlow", "SubVP", "tables"),
     "run": ("Solution", "State"),
     "sampling": ("plan", "sample", "solve"),
     "exact": (),

@@ -202,10 +202,10 @@ def compare(
     rows, budgets = cases(model, solvers, nfe, grid, span)
     seed = check_seed(seed)
     if start is not None:
-        start = check_state(model, "start", start)
+        start = check_state(model, "start", start, model.state_shape)
         n = len(start)
     if reference is not None:
-        reference = check_state(model, "reference", reference)
+        reference = check_state(model, "reference", reference, model.shape)
         if len(reference) != n:
             raise ValueError(f"reference has {len(reference)} samples; expected {n}, one for each start")
     common: dict[str, Any] = {"n": n, "seed": seed, "span": span, "start": start}

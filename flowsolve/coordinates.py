@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .operators import Operator
-from .processes import FLOW_TIME, SIGMA, Level, Variable
+from .processes import FLOW_TIME, SIGMA, Level, Process, Variable
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Coordinates:
     def gap(self, s: Level, t: Level) -> Operator:
         """The clock's increment P_t⁻¹S_t − P_s⁻¹S_s."""
         return self.P(t).inverse() @ self.S(t) - self.P(s).inverse() @ self.S(s)
+
+    def slope(self, process: Process, level: Level) -> tuple[Operator, Operator]:
+        """(a, b) with dx/dt = a x + b p: the ODE itself, a = P'P⁻¹ and b = S' − aS, for processes whose A and R are matrices."""
+        derivative = Level(level.t, *process.rates(level))
+        a = self.P(derivative) @ self.P(level).inverse()
+        return a, self.S(derivative) - a @ self.S(level)
 
     def convert(self, other: Coordinates, level: Level) -> tuple[Operator, Operator]:
         """(a, b) with p' = a x + b p: the same prediction's p in ``other`` coordinates, from the state x it was made at."""

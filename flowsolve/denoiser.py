@@ -163,6 +163,8 @@ class Denoiser:
             raise TypeError(f"process={self.process!r} is not a process; expected flowsolve.VP(), flowsolve.EDM(), ...")
         if self.predicts not in PREDICTIONS:
             raise ValueError(unknown("predicts", self.predicts, PREDICTIONS))
+        if not self.process.scalar and self.predicts not in ("eps", "x0"):
+            raise ValueError(f'predicts={self.predicts!r}: A and R of {self.process!r} are matrices; expected "eps" or "x0"')
         if isinstance(self.time, str) and self.time not in TIMES:
             raise ValueError(unknown("time", self.time, TIMES))
         if not self.sigma_data > 0:
@@ -174,6 +176,7 @@ class Denoiser:
         if not shape or any(k < 1 for k in shape):
             raise ValueError(f"shape={self.shape!r}: expected the shape of one sample, such as (3, 32, 32)")
         object.__setattr__(self, "shape", shape)
+        self.process.state_shape(shape)
         parameter = self._parameter()
         if self.dtype is None and parameter is not None:
             object.__setattr__(self, "dtype", parameter.dtype)
@@ -191,9 +194,14 @@ class Denoiser:
         return None if parameter is None else parameter.device
 
     @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's state: ``shape``, unless the process has more than the data in it."""
+        return self.process.state_shape(self.shape)
+
+    @property
     def state_dtype(self) -> torch.dtype:
-        """The dtype of a state started from noise: float32, or float64 for a float64 network."""
-        return torch.float64 if self.dtype == torch.float64 else torch.float32
+        """The dtype of a state started from noise: float32, or float64 for a float64 network and where A and R are matrices."""
+        return torch.float64 if self.dtype == torch.float64 or not self.process.scalar else torch.float32
 
     def given(self, **conditioning: Any) -> Denoiser:
         """The same model with keyword arguments for its network, e.g. ``model.given(y=labels)``.
@@ -263,6 +271,8 @@ class Denoiser:
         out = self.net(scaled if scaled.dtype == dtype else scaled.to(dtype), times, **self.conditioning)
         if not isinstance(out, Tensor):
             raise TypeError(f"the network returned {type(out).__name__}; expected a tensor of shape {tuple(x.shape)} (wrap it)")
+        if self.predicts == "x0" and out.shape == (len(x), *self.shape):
+            out = self.process.state(out)  # of clean data a network need not predict what is known
         if out.shape != x.shape:
             doubled = out.ndim > 1 and out.shape[1] == 2 * x.shape[1]
             raise ValueError(

@@ -40,7 +40,7 @@ def encode(
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.solve`.
     """
     check_model(model)
-    x = check_state(model, "x", x)
+    x = model.process.state(check_state(model, "x", x, model.shape))
     run = check_layout(model.process, solver, nfe, grid, span, options, upward=True)
 
     def no_noise(k: int) -> Tensor:

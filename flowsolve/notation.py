@@ -18,6 +18,7 @@ import numpy as np
 
 from .coordinates import DATA, NOISE, VELOCITY
 from .errors import unknown
+from .matrices import Block, Diagonal
 from .operators import Operator, Scalar
 from .processes import Level
 from .program import Arrive, Combine, Draw, Evaluate, Instruction
@@ -36,20 +37,35 @@ WIDTH = 140
 
 
 def numbers(operator: Operator) -> Any:
-    """The entries of an operator: a number, or nested lists of numbers."""
+    """The entries of an operator: a number, or {kind: nested lists of numbers}."""
     if isinstance(operator, Scalar):
         return operator.value
+    if isinstance(operator, Block):
+        return {"block": operator.entries.tolist()}
+    if isinstance(operator, Diagonal):
+        return {"dct": operator.value.tolist()}
     raise TypeError(f"{type(operator).__name__} cannot be written down: it is no case of flowsolve.notation.numbers")
 
 
 def _operator(entries: Any) -> Operator:
     """The operator with these entries."""
+    match entries:
+        case {"block": [[_, _], [_, _]] as rows}:
+            return Block.of([[_number(value) for value in row] for row in rows])
+        case {"dct": [[_, *_], *_] as rows} if len({len(row) for row in rows}) == 1:
+            return Diagonal(np.array([[_number(value) for value in row] for row in rows]))
     return Scalar(_number(entries))
+
+
+def _entries(operator: Operator) -> np.ndarray:
+    """The entries of an operator as an array."""
+    written = numbers(operator)
+    return np.array(next(iter(written.values())) if isinstance(written, dict) else written)
 
 
 def _times(operator: Operator, row: np.ndarray) -> np.ndarray:
     """The product with each operator of a row, given by their entries: (terms, *entries)."""
-    return np.multiply(numbers(operator), row)
+    return _entries(operator) @ row if isinstance(operator, Block) else _entries(operator) * row
 
 
 def names(program: Sequence[Instruction]) -> dict[int, str]:
@@ -125,16 +141,17 @@ def canonical(start: Level, program: Sequence[Instruction]) -> Iterator[Row]:
     """Every state the network is asked at, and the end: its level, and the state as a combination of what is given.
 
     A row has the entries of the operators on the start, on ε̂ − x̂0 of each evaluation (which is finite at both ends; with
-    the state it determines any other prediction), and on each draw of noise.
+    the state it determines any other prediction; where A and R are matrices, on ε̂), and on each draw of noise.
     """
     asked = sum(isinstance(i, Evaluate) for i in program)
     size = 1 + asked + sum(isinstance(i, Draw) for i in program)
-    given = np.multiply.outer(np.eye(size), numbers(start.R.eye()))
+    given = np.multiply.outer(np.eye(size), _entries(start.R.eye()))
+    basis = VELOCITY if isinstance(start.R, Scalar) else NOISE  # matrices have no pure noise, and A + R may have no inverse
     values, predictions, end = {0: given[0]}, iter(given[1:]), None
     for i in program:
         if isinstance(i, Evaluate):
             yield i.level, values[i.x]
-            a, b = VELOCITY.convert(i.coordinates, i.level)
+            a, b = basis.convert(i.coordinates, i.level)
             values[i.p] = _times(a, values[i.x]) + _times(b, next(predictions))
         elif isinstance(i, Combine):
             values[i.out] = sum((_times(c, values[v]) for v, c in i.terms.items()), np.zeros_like(given[0]))
@@ -150,7 +167,7 @@ def same_level(a: Level, b: Level) -> bool:
     """True if two levels have the same time, A and R, up to rounding."""
     if a == b:  # the usual case, and much faster
         return True
-    (a_A, a_R), (b_A, b_R) = (np.array([numbers(level.A), numbers(level.R)]) for level in (a, b))
+    (a_A, a_R), (b_A, b_R) = (np.array([_entries(level.A), _entries(level.R)]) for level in (a, b))
     least = 1e-3 * TOLERANCE * max(np.abs(a_A).max(), np.abs(a_R).max())
     same = (np.allclose(x, y, rtol=TOLERANCE, atol=least) for x, y in ((a_A, b_A), (a_R, b_R)))
     return math.isclose(a.t, b.t, rel_tol=TOLERANCE, abs_tol=TOLERANCE) and all(same)

@@ -47,10 +47,7 @@ def _number(operator: Operator) -> float:
 
 def _each(operators: Sequence[Operator], x: Tensor) -> Tensor:
     """Operator i applied to sample i."""
-    if all(isinstance(o, Scalar) for o in operators):
-        values = [o.value for o in operators if isinstance(o, Scalar)]
-        return torch.tensor(values, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1)) * x
-    return torch.cat([o @ x[i : i + 1] for i, o in enumerate(operators)])
+    return operators[0].each(operators, x)
 
 
 def _target(model: Denoiser, x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:

@@ -64,6 +64,27 @@ class Operator(ABC):
     def root(self) -> Operator:
         """A square root ``r`` with ``r @ r.T = self``; raises ``ValueError`` if the operator is not positive."""
 
+    @abstractmethod
+    def excess(self, quieter: Any) -> Operator:
+        """The root of self selfᵀ − quieter quieterᵀ: the noise that is missing in ``quieter``."""
+
+    @staticmethod
+    def each(operators: Sequence[Any], x: Tensor) -> Tensor:
+        """Operator i applied to sample i of ``x``, for operators of this kind."""
+        return torch.cat([o @ x[i : i + 1] for i, o in enumerate(operators)])
+
+    @staticmethod
+    def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
+        """Σ operator @ tensor, in a fresh tensor of the first one's dtype, for operators of this kind: one kernel a term."""
+        first, *rest = operators
+        if first.one and rest:
+            out, start = rest[0].added_to(tensors[0], tensors[1]), 2
+        else:
+            out, start = first.apply(tensors[0]), 1
+        for operator, x in zip(operators[start:], tensors[start:], strict=True):
+            operator.add_to(out, x)
+        return out
+
     @property
     @abstractmethod
     def singular(self) -> bool: ...
@@ -75,6 +96,11 @@ class Operator(ABC):
     @property
     def one(self) -> bool:
         return self == self.eye()
+
+    @property
+    def T(self) -> Operator:
+        """The transpose; numbers and diagonals are their own."""
+        return self
 
     def __sub__(self, other: Any) -> Operator:
         return self + other * -1.0
@@ -139,6 +165,13 @@ class Scalar(Operator):
     def root(self) -> Scalar:
         return Scalar(math.sqrt(self.value))
 
+    def excess(self, quieter: Scalar) -> Scalar:
+        return Scalar(math.sqrt(max(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
+
+    @staticmethod
+    def each(operators: Sequence[Scalar], x: Tensor) -> Tensor:
+        return torch.tensor([o.value for o in operators], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1)) * x
+
     @property
     def singular(self) -> bool:
         return self.value == 0.0
@@ -193,6 +226,9 @@ class Rows(Operator):
             raise ValueError("one of the numbers is negative")
         return Rows(np.sqrt(self.value))
 
+    def excess(self, quieter: Rows) -> Rows:
+        return Rows(np.sqrt(np.maximum(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
+
     @property
     def singular(self) -> bool:
         return not self.value.all()
@@ -215,11 +251,6 @@ def multiplication(value: Any) -> Scalar | Rows:
 
 
 def combine(operators: Iterable[Operator], tensors: Iterable[Tensor]) -> Tensor:
-    """The linear combination Σ operator @ tensor, in a fresh tensor of the first one's dtype: one kernel a term."""
-    pairs = zip(operators, tensors, strict=True)
-    first, x = next(pairs)
-    second = next(pairs, None) if first.one else None
-    out = first.apply(x) if second is None else second[0].added_to(x, second[1])
-    for operator, x in pairs:
-        operator.add_to(out, x)
-    return out
+    """The linear combination Σ operator @ tensor, in a fresh tensor of the first one's dtype."""
+    operators = tuple(operators)
+    return operators[0].sum_of(operators, tuple(tensors))

@@ -42,12 +42,12 @@ class Solution:
     """A finished run.
 
     Attributes:
-        x: the result, (n, *shape).
+        x: the result, (n, *shape). A run that ends on a noisy level ends on a state, which in a CLD has velocities as well.
         nfe: denoiser evaluations spent, each of a whole batch.
         grid: the levels of the run, as far as it went.
         seed: what start and noise were drawn from; None if both were the caller's.
-        path: with keep="path": the states on the grid, (steps + 1, n, *shape), the start first.
-        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *shape); where a sample was not evaluated, its last.
+        path: with keep="path": the states on the grid, (steps + 1, n, *state), the start first.
+        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *state); where a sample was not evaluated, its last.
         stopped: True if the callback ended the run early.
         statistics: of a solver that steps every sample by itself: what each spent. None for the others.
     """
@@ -213,6 +213,7 @@ def layout(solver: Solver, process: Process, grid: Grid | None, nfe: int | None,
 
     With ``upward`` the run goes from the grid's quietest noisy level to its noisiest.
     """
+    solver = solver.on(process)
     start = None if span[0] is None else process.level(span[0])
     end = None if span[1] is None else process.level(span[1])
     if isinstance(grid, Explicit):
@@ -269,8 +270,9 @@ def integrate(
             door.cap = None  # a backward pass through the adjoint asks again
         if not _finite(x):
             raise _non_finite(x, [] if run.plan is None else _locate(run.plan, model, begin, draw))
+    end = record.reached[-1] if record.reached else run.levels[0]
     return Solution(
-        x=x,
+        x=model.process.data(x) if end.clean else x,
         nfe=len(record.asked),
         grid=(run.levels[0], *record.reached),
         seed=seed,

@@ -60,7 +60,8 @@ def solve(
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run ends on clean data,
             with the x̂0 of its last evaluation, unless ``span`` says otherwise.
         n: number of samples, if ``start`` is not given.
-        start: the states to start from, (n, *shape), at the first level; by default drawn from the process's prior.
+        start: the states to start from, at the first level, (n, *shape) or (n, *model.state_shape) where that is more; by default
+            drawn from the process's prior.
         seed: sample i's start and noise depend on (seed, i) alone. None draws a seed, see ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
         noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the run, (n, *shape).
@@ -166,26 +167,26 @@ def _check_count(n: Any) -> None:
 
 def _begin(model: Denoiser, level: Level, n: int, start: Any, seed: int | None, first: int, device: Any) -> Tensor:
     if start is not None:
-        return check_state(model, "start", start)
+        return check_state(model, "start", start, model.state_shape)
     _check_count(n)
     if isinstance(first, bool) or not isinstance(first, int) or first < 0:
         raise ValueError(f"first={first!r}: expected a non-negative integer, the number of the first sample")
     assert seed is not None
     place = torch.device(device) if device is not None else model.device
-    return model.process.prior(level) @ normal(seed, range(first, first + n), 0, model.shape, model.state_dtype, place)
+    return model.process.prior(level) @ normal(seed, range(first, first + n), 0, model.state_shape, model.state_dtype, place)
 
 
-def check_state(model: Denoiser, name: str, x: Any) -> Tensor:
-    """``x`` as a state of the model: float32, or float64 if it is. Raises TypeError or ValueError naming it ``name``."""
-    expected = f"(n, {', '.join(map(str, model.shape))})"
+def check_state(model: Denoiser, name: str, x: Any, shape: tuple[int, ...]) -> Tensor:
+    """``x`` of shape (n, *shape), in a dtype of the model's states. Raises TypeError or ValueError naming it ``name``."""
+    expected = f"(n, {', '.join(map(str, shape))})"
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
-    if x.ndim != len(model.shape) + 1 or tuple(x.shape[1:]) != model.shape or len(x) == 0:
+    if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape or len(x) == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
     if model.device is not None and x.device != model.device:
         raise ValueError(f"{name} is on {x.device}, the network on {model.device}; move one to the other")
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
+    return x if x.dtype == torch.float64 else x.to(torch.float32 if model.process.scalar else torch.float64)
 
 
 def _noise(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Callable[[int], Tensor]:

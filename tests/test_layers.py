@@ -9,9 +9,13 @@ ORDER = [
     "errors",
     "files",
     "operators",
+    "matrices",
     "processes.tables",
     "processes.base",
     "processes.scalar",
+    "processes.matrix",
+    "processes.langevin",
+    "processes.blurring",
     "processes",
     "coordinates",
     "grids.base",
@@ -38,6 +42,7 @@ ORDER = [
     "run",
     "sampling",
     "encoding",
+    "reduction",
     "exact",
 ]
 ROOT = Path(flowsolve.__file__).parent

@@ -11,6 +11,9 @@ from ..processes import Level, Process
 class Grid(ABC):
     """How to place the levels of a run."""
 
+    #: True if the grid is laid out in σ̄, which only processes with numbers for A and R have.
+    in_sigma = False
+
     @abstractmethod
     def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
         """Levels from ``start`` (default: the process's noisiest) to ``end`` (default: clean), n steps.
@@ -22,6 +25,11 @@ class Grid(ABC):
     def _ends(self, process: Process, n: int, start: Level | None, end: Level | None) -> tuple[Level, Level]:
         if not (isinstance(n, int) and n >= 1):
             raise ValueError(f"n={n!r} steps: expected a positive integer")
+        if self.in_sigma and not process.scalar:
+            raise ValueError(
+                f"grid={self} places levels by σ̄ = R/A, which is no number where A and R are matrices, as in {process!r}; "
+                "use 'quadratic', 'uniform', 'linspace' or times of your own"
+            )
         start = process.start if start is None else start
         end = process.clean if end is None else end
         if not end.t < start.t:

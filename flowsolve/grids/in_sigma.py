@@ -20,6 +20,7 @@ LARGEST_SIGMA = 80.0
 class _VariableGrid(Grid):
     """A grid in a function of σ̄: n levels from the start to the quietest trained level, then clean."""
 
+    in_sigma = True
     variable: Variable = SIGMA
 
     def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
@@ -80,6 +81,7 @@ class Shifted(Grid):
     """
 
     shift: float = 3.0
+    in_sigma = True
 
     def __post_init__(self) -> None:
         if not self.shift > 0:
@@ -113,6 +115,7 @@ class Logistic(Grid):
     center: float = 1.0
     low: float = 2.0
     high: float = 2.0
+    in_sigma = True
 
     def __post_init__(self) -> None:
         for name in ("center", "low", "high"):

@@ -2,9 +2,13 @@
 
 from . import tables
 from .base import FLOW_TIME, LAMBDA, SIGMA, TIME, VARIABLES, Level, Levels, Process, Variable
+from .blurring import Blurring
+from .langevin import CLD
+from .matrix import MatrixProcess
 from .scalar import EDM, VE, VP, Cosine, Discrete, RectifiedFlow, ScalarProcess, SubVP
 
 __all__ = [
+    "CLD",
     "EDM",
     "FLOW_TIME",
     "LAMBDA",
@@ -13,10 +17,12 @@ __all__ = [
     "VARIABLES",
     "VE",
     "VP",
+    "Blurring",
     "Cosine",
     "Discrete",
     "Level",
     "Levels",
+    "MatrixProcess",
     "Process",
     "RectifiedFlow",
     "ScalarProcess",

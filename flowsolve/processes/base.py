@@ -10,12 +10,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import unknown
 from ..operators import Operator, Rows, Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ class Process(ABC):
     t_clean: float = 0.0
     #: Number of entries of the table a discrete process was trained on; None for a continuous process.
     entries: int | None = None
+    #: Whether A and R are numbers, so that a level has a σ̄.
+    scalar: bool = True
 
     @abstractmethod
     def level(self, t: float) -> Level:
@@ -150,6 +155,30 @@ class Process(ABC):
     def prior(self, level: Level) -> Operator:
         """The root of the covariance a run is started with at ``level``: R, unless a convention says otherwise."""
         return level.R
+
+    @abstractmethod
+    def bridge(self, s: Level, t: Level, lam: float) -> Operator:
+        """The noise root of the quieter level that the reverse SDE with noise λG goes to from s, when x̂0 is held and its noise left out.
+
+        The state at t is :math:`A_t\\hat x_0 + R_tQ\\hat\\varepsilon` and noise of covariance :math:`R_t(1 - QQ^T)R_t^T`; this is
+        :math:`R_tQ` (arXiv 2206.05564, proposition 6). With λ = 1 the two are the posterior q(x_t | x_s, x0), with λ = 0 there is no noise.
+        """
+
+    def rates(self, level: Level) -> tuple[Operator, Operator]:
+        """(dA/dt, dR/dt), where A and R are matrices. Raises ValueError at a level where R has no inverse."""
+        raise NotImplementedError(f"{type(self).__name__} has a clock of its own, σ̄; solvers step in that")
+
+    def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a state for data of shape ``shape``. Raises ValueError for data the process is not made for."""
+        return shape
+
+    def state(self, x0: Tensor) -> Tensor:
+        """The clean state of data ``x0``, (batch, *shape)."""
+        return x0
+
+    def data(self, x: Tensor) -> Tensor:
+        """The data of a clean state: the inverse of :meth:`state`."""
+        return x
 
     def at(self, variable: Variable | str, value: float) -> Level:
         """The level at which ``variable`` ("sigma", "lambda", "t", "flow_time") has this value."""

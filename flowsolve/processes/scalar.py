@@ -31,6 +31,9 @@ class ScalarProcess(Process):
     def label(self, level: Level) -> float:
         return level.t
 
+    def bridge(self, s: Level, t: Level, lam: float) -> Operator:
+        return t.R if lam == 0.0 else t.R * (t.sigma / s.sigma) ** (lam * lam)  # Q = ρ^(λ²/2), ρ = (σ̄_t/σ̄_s)²
+
 
 @dataclass(frozen=True)
 class _LinearBeta(ScalarProcess):

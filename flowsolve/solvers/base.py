@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from ..coordinates import DATA, NOISE, Coordinates
+from ..coordinates import DATA, NOISE, VELOCITY, Coordinates
 from ..flow import Flow, Leg, Node
-from ..processes import SIGMA, Level, Variable
+from ..processes import SIGMA, Level, MatrixProcess, Process, Variable
 
 Step = tuple[Any, tuple[Node, ...]]
 
@@ -54,6 +54,28 @@ class Solver(ABC):
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         """x at t from x at s, and the evaluations to remember (newest first)."""
 
+    def on(self, process: Process) -> Solver:
+        """This solver for ``process``: itself, or :meth:`in_time` where levels have no σ̄. Raises ValueError if it makes no sense there."""
+        if not isinstance(process, MatrixProcess):
+            return self
+        if self.coordinates == VELOCITY and not process.velocity:
+            raise ValueError(
+                f"{self} works in VELOCITY coordinates, where A + R must have an inverse, and that of {process!r} need not have one; "
+                "use a solver in NOISE or DATA coordinates, such as 'etd3' or 'ab3'"
+            )
+        return self.in_time()
+
+    def in_time(self) -> Solver:
+        """The same method where A and R are matrices: its polynomials and stages are laid out in t, its noise is the bridge's.
+
+        Raises:
+            ValueError: with the reason, if the method needs a σ̄.
+        """
+        raise ValueError(
+            f"{self} is made of noise levels σ̄ = R/A that are numbers, and those of this process are matrices; "
+            "use 'ddim', a multistep or Runge-Kutta method, 'gddim', 'ddpm', or a torchdiffeq or scipy method"
+        )
+
     def toward(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...], shadow: Callable[[Level], Level]) -> Step:
         """The step from s to t carried out from s to the shadow of t, a quieter level; see :mod:`flowsolve.solvers.stochastic`."""
         return self.step(flow, x, s, shadow(t), past)
@@ -85,12 +107,12 @@ def legs(solver: Solver, levels: Sequence[Level], nfe: int | None) -> list[Leg]:
     clean = levels[-1].clean
     body = pairs[:-1] if clean else pairs
     budget = None if nfe is None else nfe - clean
-    rules = [
+    rules: list[Solver] = [
         rule.from_singular() if rule.singular(s) or rule.singular(t) else rule
         for rule, (s, t) in zip(solver.rules([s for s, _ in body], budget), body, strict=True)
     ]
     if clean:
-        rules.append(solver.last())
+        rules.append(DDIM() if DATA.singular(levels[-2]) else solver.last())  # a CLD at t = 0 has noise in the velocities alone
     return [Leg(rule, s, t) for rule, (s, t) in zip(rules, pairs, strict=True)]
 
 
@@ -125,9 +147,12 @@ class DDIM(Solver):
         past = (Node(s, x, p, flow.coordinates), *past)
         if self.eta == 0.0:
             return flow.move(x, s, t, p), past
-        rest = 1.0 - (t.sigma / s.sigma) ** 2  # 1 − ρ
-        if rest < 0.0:
+        if not t.t < s.t:
             raise ValueError(f"eta={self.eta!r}: noise can be added on the way down only, but {t} is noisier than {s}; use eta=0")
+        if self.eta == 1.0 and not self.large:  # the posterior, which every process has
+            quiet = replace(t, R=flow.process.bridge(s, t, 1.0))
+            return flow.move(x, s, quiet, p) + t.R.excess(quiet.R) @ flow.noise(), past
+        rest = 1.0 - (t.sigma / s.sigma) ** 2  # 1 − ρ
         if self.eta**2 * rest > 1.0 + 1e-12:
             raise ValueError(
                 f"eta={self.eta!r} asks for more noise than {t} holds, coming from {s}; "
@@ -136,6 +161,14 @@ class DDIM(Solver):
         quiet = replace(t, R=t.R * math.sqrt(max(0.0, 1.0 - self.eta**2 * rest)))
         added = s.R * math.sqrt(rest) if self.large else t.R * (self.eta * math.sqrt(rest))
         return flow.move(x, s, quiet, p) + added @ flow.noise(), past
+
+    def in_time(self) -> Solver:
+        if self.eta not in (0.0, 1.0) or self.large:
+            raise ValueError(
+                f"eta={self.eta!r}{', large=True' * self.large}: where R is a matrix there is a posterior, eta=1, "
+                "but no fraction of its noise; use solver='gddim' with lam, the noise of the reverse SDE"
+            )
+        return self
 
     def from_singular(self) -> Solver:
         return replace(self, coordinates=DATA)

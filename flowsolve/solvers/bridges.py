@@ -1,5 +1,7 @@
 r"""Bridges to ODE libraries: torchdiffeq and scipy on :math:`d(P^{-1}x) = dc\,p`, that is dx̄ = ε̂ dσ̄ in NOISE coordinates.
 
+Where A and R are matrices there is no clock that is a number, and the equation is that of dx/dt.
+
 They subdivide a step themselves, so their arithmetic depends on the data and they run on tensors; the budget is a cap.
 torchdiffeq's step sizes are chosen for the batch as a whole (its error norm is a mean over all samples), so a sample's
 result depends, within the tolerance, on its neighbours. scipy integrates the batch as one long float64 vector on the
@@ -21,7 +23,7 @@ from torch import Tensor
 from ..coordinates import NOISE, VELOCITY, Coordinates
 from ..errors import unknown
 from ..flow import Door, Flow, Node
-from ..processes import Level
+from ..processes import TIME, Level
 from .base import Solver, Step
 
 Slope = Callable[[float, Tensor], Tensor]
@@ -71,8 +73,12 @@ class Bridge(Solver):
     def from_singular(self) -> Solver:
         return replace(self, coordinates=VELOCITY)
 
+    def in_time(self) -> Solver:
+        return self
+
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
-        coordinates, clock = flow.coordinates, flow.coordinates.clock
+        coordinates, process = flow.coordinates, flow.process
+        clock = coordinates.clock if process.scalar else TIME
         assert clock is not None
         start, end = clock.of(s), clock.of(t)
         low, high = sorted((start, end))
@@ -80,16 +86,23 @@ class Bridge(Solver):
         def at(c: float) -> Level:
             # The ends are met exactly, whatever the library's rounding of its time.
             c = min(max(c, low), high)
-            return s if c == start else t if c == end else flow.process.at(clock, c)
+            return s if c == start else t if c == end else process.at(clock, c)
+
+        def state(c: float, y: Tensor) -> Tensor:
+            return coordinates.P(at(c)) @ y if process.scalar else y
 
         def reached(c: float, y: Tensor) -> None:
-            flow.door.reached(coordinates.P(at(c)) @ y, at(c))
+            flow.door.reached(state(c, y), at(c))
 
         def slope(c: float, y: Tensor) -> Tensor:
-            return flow(coordinates.P(at(c)) @ y, at(c))
+            p = flow(state(c, y), at(c))
+            if process.scalar:
+                return p
+            a, b = coordinates.slope(process, at(c))
+            return a @ y + b @ p
 
-        y = self.integrate(slope, coordinates.P(s).inverse() @ x, start, end, reached, flow.door)
-        return coordinates.P(t) @ y, past
+        y = coordinates.P(s).inverse() @ x if process.scalar else x
+        return state(end, self.integrate(slope, y, start, end, reached, flow.door)), past
 
 
 _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {

@@ -13,29 +13,36 @@ section 5.3) hold: its order three does not depend on how fast the prediction va
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..coordinates import DATA, VELOCITY, Coordinates
 from ..flow import Flow, Node
 from ..operators import Operator
-from ..processes import LAMBDA, Level, Variable
-from .base import Step
+from ..processes import LAMBDA, TIME, Level, Variable
+from .base import DDIM, Solver, Step
 from .multistep import added, advance, weights
 from .singlestep import KUTTA3, MIDPOINT, RungeKutta, SingleStep
 
 
 class InLambda(SingleStep):
-    """Stages placed in λ, which is finite neither at pure noise nor on clean data."""
+    """Stages placed in λ, which is finite neither at pure noise nor on clean data; where A and R are matrices, in t."""
 
     @property
     def variable(self) -> Variable:
         return LAMBDA
 
-    def singular(self, level: Level) -> bool:
-        return not math.isfinite(level.lam) or self.coordinates.singular(level)
+    def between(self, flow: Flow, s: Level, t: Level, c: float) -> Level:
+        """The level at the fraction c of the step."""
+        start, end = self.variable.of(s), self.variable.of(t)
+        return flow.process.at(self.variable, start + c * (end - start))
 
-    def from_singular(self) -> RungeKutta:
+    def singular(self, level: Level) -> bool:
+        return not math.isfinite(self.variable.of(level)) or self.coordinates.singular(level)
+
+    def from_singular(self) -> Solver:
+        if self.variable is TIME:
+            return DDIM()
         return RungeKutta(MIDPOINT if self.evaluations == 2 else KUTTA3, VELOCITY)
 
 
@@ -52,6 +59,7 @@ class Exponential(InLambda):
     nodes: tuple[float, ...]
     coordinates: Coordinates = DATA  # type: ignore[assignment]
     midpoint: bool = False
+    variable: Variable = LAMBDA  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if not (1 <= len(self.nodes) <= 2 and all(0 < c < 1 for c in self.nodes) and sorted(set(self.nodes)) == list(self.nodes)):
@@ -67,14 +75,17 @@ class Exponential(InLambda):
     def evaluations(self) -> int:  # type: ignore[override]
         return len(self.nodes) + 1
 
+    def in_time(self) -> Solver:
+        return replace(self, variable=TIME)
+
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         first = Node(s, x, flow(x, s), flow.coordinates)
         line = [first]
         for c in self.nodes:
-            at = flow.process.at(LAMBDA, s.lam + c * (t.lam - s.lam))
-            y = advance(flow, LAMBDA, x, s, at, line)
+            at = self.between(flow, s, t, c)
+            y = advance(flow, self.variable, x, s, at, line)
             line = [first, Node(at, y, flow(y, at), flow.coordinates)]
-        x = flow.move(x, s, t, line[-1].p) if self.midpoint else advance(flow, LAMBDA, x, s, t, line)
+        x = flow.move(x, s, t, line[-1].p) if self.midpoint else advance(flow, self.variable, x, s, t, line)
         return x, (first, *past)
 
 
@@ -90,6 +101,7 @@ class RES3(InLambda):
     """
 
     c2: float = 0.5
+    variable: Variable = LAMBDA  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if not (0 < self.c2 < 1 and abs(self.c2 - 2 / 3) > 1e-3):
@@ -107,14 +119,17 @@ class RES3(InLambda):
     def evaluations(self) -> int:  # type: ignore[override]
         return 3
 
+    def in_time(self) -> Solver:
+        return replace(self, variable=TIME)
+
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         c, c2 = flow.coordinates, self.c2
         gamma = 1.0 / (c2 * (2.0 - 3.0 * c2))
 
         def line(at: Level) -> Operator:
-            return weights(flow.process, c, LAMBDA, [s, at], s, at)[1]
+            return weights(flow.process, c, self.variable, [s, at], s, at)[1]
 
-        middle = flow.process.at(LAMBDA, s.lam + c2 * (t.lam - s.lam))
+        middle = self.between(flow, s, t, c2)
         first = Node(s, x, flow(x, s), c)
         second = Node(middle, None, flow(flow.move(x, s, middle, first.p), middle), c)
         held = flow.move(x, s, t, first.p)

@@ -13,8 +13,8 @@ from typing import Any
 from ..coordinates import NOISE, VELOCITY, Coordinates
 from ..flow import Flow, Node
 from ..operators import Operator
-from ..processes import Level
-from .base import Solver, Step
+from ..processes import TIME, Level, Variable
+from .base import DDIM, Solver, Step
 from .multistep import Multistep
 
 
@@ -93,8 +93,49 @@ class RungeKutta(SingleStep):
         past = (Node(s, x, ps[0], c), *past)
         return _combined(c.transport(s, t), x, c.P(t) @ gap, self.tableau.b, ps), past
 
-    def from_singular(self) -> RungeKutta:
+    def in_time(self) -> Solver:
+        return InTime(self.tableau, self.coordinates)
+
+    def from_singular(self) -> Solver:
         return replace(self, coordinates=VELOCITY)
+
+
+@dataclass(frozen=True)
+class InTime(RungeKutta):
+    """One step of ``tableau`` on dx/dt: for processes whose clock P⁻¹S is a matrix.
+
+    It is x that is stepped and not P⁻¹x, which grows by Ψ, 1e4 and more, from one end of a run to the other.
+    """
+
+    @property
+    def variable(self) -> Variable:
+        return TIME
+
+    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
+        h, slopes = t.t - s.t, list[Any]()
+        for node, row in zip(self.tableau.c, self.tableau.a, strict=True):
+            at = s if node == 0 else t if node == 1 else flow.process.level(s.t + node * h)
+            y = _weighted(x, h, row, slopes) if slopes else x
+            p = flow(y, at)
+            if not slopes:
+                past = (Node(s, x, p, flow.coordinates), *past)
+            a, b = flow.coordinates.slope(flow.process, at)
+            slopes.append(a @ y + b @ p)
+        return _weighted(x, h, self.tableau.b, slopes), past
+
+    def singular(self, level: Level) -> bool:
+        return level.R.singular  # dR/dt is infinite there
+
+    def from_singular(self) -> Solver:
+        return DDIM(coordinates=self.coordinates)
+
+
+def _weighted(x: Any, h: float, row: Sequence[float], slopes: Sequence[Any]) -> Any:
+    """x + h Σ weight · slope."""
+    for weight, slope in zip(row, slopes, strict=False):
+        if weight:
+            x = x + slope * (h * weight)
+    return x
 
 
 def _combined(carry: Operator, x: Any, gap: Operator, row: Sequence[float], ps: Sequence[Any]) -> Any:

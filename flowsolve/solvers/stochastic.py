@@ -28,8 +28,8 @@ from typing import Any
 
 from ..coordinates import DATA, Coordinates
 from ..flow import Flow, Node
-from ..processes import LAMBDA, SIGMA, Level, Process, Variable
-from .base import Solver, Step
+from ..processes import LAMBDA, Level, Process, Variable
+from .base import DDIM, Solver, Step
 from .exponential import InLambda
 from .multistep import Shadow, itself
 
@@ -81,6 +81,14 @@ class Wrapper(Solver):
     def from_singular(self) -> Solver:
         return replace(self, inner=self.inner.from_singular())
 
+    def noise_in_time(self, lam: float) -> Solver:
+        """:meth:`in_time` of a solver whose noise is that of the reverse SDE with λ."""
+        if lam and self.coordinates != DATA and (not isinstance(self.inner, DDIM)):
+            raise ValueError(
+                f"{self}: where A and R are matrices noise goes with polynomials of x̂0; use an inner solver in DATA coordinates"
+            )
+        return ReverseSDE(self.inner.in_time(), lam)
+
 
 class Descent(Wrapper):
     """The step of this module; a subclass chooses the shadow."""
@@ -92,22 +100,17 @@ class Descent(Wrapper):
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         check_downward(self, s, t)
         # From pure noise all of t's noise would be new, and stages would lie on clean data; such a step adds none.
-        staged = math.isinf(s.sigma) and self.inner.evaluations != 1
+        staged = s.pure_noise and self.inner.evaluations != 1
         shadow = itself if staged else self.shadow(flow.process, s, t)
         y, past = self.inner.toward(flow, x, s, t, past, shadow)
         if shadow is itself:
             return y, past
-        q = shadow(t)
-        return (t.A @ q.A.inverse()) @ y + fresh(t, 1.0 - (q.sigma / t.sigma) ** 2, flow), past
+        return y + t.R.excess(shadow(t).R) @ flow.noise(), past
 
 
-def power(process: Process, s: Level, exponent: float) -> Shadow:
-    """σ̄ ↦ σ̄_s (σ̄/σ̄_s)^exponent; λ falls ``exponent`` times as fast."""
-    if exponent == 1.0:
-        return itself
-    if math.isinf(s.sigma):
-        return lambda level: process.clean
-    return lambda level: process.at(SIGMA, level.sigma * (level.sigma / s.sigma) ** (exponent - 1.0))
+def reverse(process: Process, s: Level, lam: float) -> Shadow:
+    """The shadow of the reverse SDE with noise λ: for numbers, σ̄ ↦ σ̄_s (σ̄/σ̄_s)^(1 + λ²)."""
+    return (lambda level: replace(level, R=process.bridge(s, level, lam))) if lam else itself
 
 
 def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
@@ -133,7 +136,12 @@ class ReverseSDE(Descent):
             raise ValueError(f"lam={self.lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
 
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
-        return power(process, s, 1.0 + lam_at(self.lam, s) ** 2)
+        return reverse(process, s, lam_at(self.lam, s))
+
+    def in_time(self) -> Solver:
+        if callable(self.lam):
+            raise ValueError(f"lam={self.lam!r}: a function of σ̄ needs levels that have one, and this process's A and R are matrices")
+        return self.noise_in_time(self.lam)
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,14 @@ class Ancestral(Descent):
         if self.eta == 0.0:
             return itself
         kept = 1.0 - self.eta**2 * (1.0 - rho)
-        return power(process, s, 1.0 + (math.log(kept) / math.log(rho) if rho > 0.0 else 1.0))
+        return reverse(process, s, math.sqrt(math.log(kept) / math.log(rho)) if rho > 0.0 else 1.0)
+
+    def in_time(self) -> Solver:
+        if self.eta not in (0.0, 1.0):
+            raise ValueError(
+                f"eta={self.eta!r}: where R is a matrix there is a posterior (eta=1) but no fraction of its noise; use ReverseSDE"
+            )
+        return self.noise_in_time(self.eta)
 
 
 @dataclass(frozen=True)
@@ -175,13 +190,13 @@ class ExtendedSDE(Descent):
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         if self.strength == 0.0:
             return itself
-        if math.isinf(s.sigma):
-            return lambda level: process.clean
+        if s.pure_noise:
+            return lambda level: replace(level, R=level.R * 0.0)
 
         def log_bracket(sigma: float) -> float:
             return self.strength * math.log(math.exp(sigma**0.3) + 10.0)
 
-        return lambda level: process.at(SIGMA, level.sigma * math.exp(log_bracket(level.sigma) - log_bracket(s.sigma)))
+        return lambda level: replace(level, R=level.R * math.exp(log_bracket(level.sigma) - log_bracket(s.sigma)))
 
 
 @dataclass(frozen=True)
@@ -215,14 +230,14 @@ class StagedSDE(InLambda):
         lam2 = lam_at(self.lam, s) ** 2
         if lam2 == 0.0:
             return flow.move(x, s, t, flow(flow.move(x, s, middle, first.p), middle)), (first, *past)
-        shadow = power(flow.process, s, 1.0 + lam2)
+        shadow = reverse(flow.process, s, math.sqrt(lam2))
         a, b = shadow(middle), shadow(t)
-        to_middle = fresh(middle, 1.0 - (a.sigma / middle.sigma) ** 2, flow)
-        p = flow((middle.A @ a.A.inverse()) @ flow.move(x, s, a, first.p) + to_middle, middle)
+        to_middle = middle.R.excess(a.R) @ flow.noise()
+        p = flow(flow.move(x, s, a, first.p) + to_middle, middle)
         # The noise up to the middle belongs to the path: it goes on to t as the SDE carries it, and new noise joins it.
         on = (t.sigma / middle.sigma) ** (1.0 + lam2)
         noise = (t.A @ middle.A.inverse() * on) @ to_middle + fresh(t, 1.0 - (t.sigma / middle.sigma) ** (2.0 * lam2), flow)
-        return (t.A @ b.A.inverse()) @ flow.move(x, s, b, p) + noise, (first, *past)
+        return flow.move(x, s, b, p) + noise, (first, *past)
 
     def remainder(self, first: Solver) -> Solver:
         return ReverseSDE(super().remainder(first), self.lam)

@@ -1,0 +1,243 @@
+r"""Operators that are matrices: 2×2 blocks on (position, velocity), and diagonals in the basis of the cosine transform.
+
+Both act on whole states: a :class:`Block` on a state whose channels are all positions, then all velocities; a
+:class:`Diagonal` on the last two dimensions of a picture. Their entries are float64 numbers on the host, like those of
+:class:`~flowsolve.operators.Scalar`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .operators import Operator
+
+
+@dataclass(frozen=True)
+class Block(Operator):
+    """((a, b), (c, d)) on the pair (position, velocity), the two halves of a state's first dimension."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+
+    @classmethod
+    def of(cls, entries: Any) -> Block:
+        """The block with the entries of a 2×2 array."""
+        (a, b), (c, d) = entries
+        return cls(float(a), float(b), float(c), float(d))
+
+    @property
+    def entries(self) -> np.ndarray:
+        """(2, 2)."""
+        return np.array([[self.a, self.b], [self.c, self.d]])
+
+    @property
+    def T(self) -> Block:
+        return Block(self.a, self.c, self.b, self.d)
+
+    def compose(self, other: Block) -> Block:
+        a, b, c, d = other.a, other.b, other.c, other.d
+        return Block(self.a * a + self.b * c, self.a * b + self.b * d, self.c * a + self.d * c, self.c * b + self.d * d)
+
+    def apply(self, x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        p, v = x[:, :half], x[:, half:]
+        return torch.cat([_pair(self.a, p, self.b, v), _pair(self.c, p, self.d, v)], 1)
+
+    def add_to(self, out: Tensor, x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        for rows, factors in ((out[:, :half], (self.a, self.b)), (out[:, half:], (self.c, self.d))):
+            for factor, part in zip(factors, (x[:, :half], x[:, half:]), strict=True):
+                if factor:
+                    rows.add_(part, alpha=factor)
+        return out
+
+    @staticmethod
+    def each(operators: Sequence[Any], x: Tensor) -> Tensor:
+        half = x.shape[1] // 2
+        numbers = torch.tensor([(o.a, o.b, o.c, o.d) for o in operators], dtype=x.dtype, device=x.device)
+        a, b, c, d = (column.view(-1, *[1] * (x.ndim - 1)) for column in numbers.unbind(1))
+        return torch.cat([a * x[:, :half] + b * x[:, half:], c * x[:, :half] + d * x[:, half:]], 1)
+
+    def __add__(self, other: Block) -> Block:
+        return Block(self.a + other.a, self.b + other.b, self.c + other.c, self.d + other.d)
+
+    def __mul__(self, factor: float) -> Block:
+        return Block(self.a * factor, self.b * factor, self.c * factor, self.d * factor)
+
+    def eye(self) -> Block:
+        return Block(1.0, 0.0, 0.0, 1.0)
+
+    @property
+    def det(self) -> float:
+        return self.a * self.d - self.b * self.c
+
+    def inverse(self) -> Block:
+        det = self.det
+        return Block(self.d / det, -self.b / det, -self.c / det, self.a / det)
+
+    def root(self) -> Block:
+        """The lower triangular root. What rounding has made negative by less than 1e-12 of the entries is taken for zero."""
+        if not (self.a >= -1e-12 * abs(self.d) and self.d >= -1e-12 * abs(self.a)):
+            raise ValueError(f"{self!r} is not positive: it has no root")
+        first = math.sqrt(max(0.0, self.a))
+        cross = 0.5 * (self.b + self.c) / first if first else 0.0
+        rest = self.d - cross * cross
+        if rest < -1e-6 * abs(self.d):
+            raise ValueError(f"{self!r} is not positive: it has no root")
+        return Block(first, 0.0, cross, math.sqrt(max(0.0, rest)))
+
+    def excess(self, quieter: Block) -> Block:
+        # RRᵀ − QQᵀ, entry by entry exact to rounding of the first: the covariance that is drawn is off by no more.
+        return (self.compose(self.T) + quieter.compose(quieter.T) * -1.0).root()
+
+    @property
+    def singular(self) -> bool:
+        return self.det == 0.0
+
+    @property
+    def zero(self) -> bool:
+        return self.a == self.b == self.c == self.d == 0.0
+
+    @property
+    def one(self) -> bool:
+        return self == self.eye()
+
+    def __repr__(self) -> str:
+        return f"[{self.a:.6g} {self.b:.6g}; {self.c:.6g} {self.d:.6g}]"
+
+
+def _pair(a: float, p: Tensor, b: float, v: Tensor) -> Tensor:
+    """a p + b v."""
+    return torch.add(p * a, v, alpha=b) if b else p * a
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Operator):
+    """Multiplication of each coefficient of the orthonormal two-dimensional DCT-II by its own number.
+
+    Attributes:
+        value: the numbers, (height, width) in float64.
+    """
+
+    value: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Diagonal) and np.array_equal(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value.tobytes())
+
+    def compose(self, other: Diagonal) -> Diagonal:
+        return Diagonal(self.value * other.value)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return self.sum_of([self], [x])
+
+    @staticmethod
+    def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
+        # A constant commutes with the transform, and all others share one way back from the basis.
+        plain: Tensor | None = None
+        spectrum: Tensor | None = None
+        for operator, x in zip(operators, tensors, strict=True):
+            if operator.constant:
+                term = x * float(operator.value.flat[0])
+                plain = term if plain is None else plain.add_(term)
+            else:
+                term = transform(x).mul_(operator.tensor(x))
+                spectrum = term if spectrum is None else spectrum.add_(term)
+        if spectrum is None:
+            assert plain is not None
+            return plain
+        out = back(spectrum)
+        return out if plain is None else out.add_(plain)
+
+    @staticmethod
+    def each(operators: Sequence[Any], x: Tensor) -> Tensor:
+        values = torch.from_numpy(np.stack([o.value for o in operators])).to(x)
+        return back(transform(x) * values.view(len(values), *[1] * (x.ndim - 3), *values.shape[1:]))
+
+    def tensor(self, x: Tensor) -> Tensor:
+        """The numbers in x's dtype, on its device: copied there once."""
+        key = (x.dtype, x.device)
+        if key not in self._copies:
+            self._copies[key] = torch.from_numpy(self.value).to(x)
+        return self._copies[key]
+
+    @cached_property
+    def _copies(self) -> dict[Any, Tensor]:
+        return {}
+
+    @cached_property
+    def constant(self) -> bool:
+        """True if all the numbers are the same one."""
+        return bool((self.value == self.value.flat[0]).all())
+
+    def __add__(self, other: Diagonal) -> Diagonal:
+        return Diagonal(self.value + other.value)
+
+    def __mul__(self, factor: float) -> Diagonal:
+        return Diagonal(self.value * factor)
+
+    def eye(self) -> Diagonal:
+        return Diagonal(np.ones_like(self.value))
+
+    def inverse(self) -> Diagonal:
+        if self.singular:
+            raise ZeroDivisionError("one of the numbers is zero")
+        return Diagonal(1.0 / self.value)
+
+    def root(self) -> Diagonal:
+        if (self.value < 0).any():
+            raise ValueError("one of the numbers is negative")
+        return Diagonal(np.sqrt(self.value))
+
+    def excess(self, quieter: Diagonal) -> Diagonal:
+        r, q = self.value, quieter.value
+        return Diagonal(np.sqrt(np.maximum(0.0, (r - q) * (r + q))))
+
+    @property
+    def singular(self) -> bool:
+        return not self.value.all()
+
+    @property
+    def zero(self) -> bool:
+        return not self.value.any()
+
+    @property
+    def one(self) -> bool:
+        return bool((self.value == 1.0).all())
+
+    def __repr__(self) -> str:
+        low, high = self.value.min(), self.value.max()
+        return f"{low:.6g}" if low == high else f"DCT({self.value.flat[0]:.6g} ... {self.value.flat[-1]:.6g})"
+
+
+@lru_cache(maxsize=64)
+def _cosines(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The orthonormal DCT-II as a matrix: row k is √(2/N) cos(π k (2n + 1)/2N), row 0 divided by √2."""
+    k, n = np.arange(size)[:, None], np.arange(size)
+    matrix = np.sqrt(2.0 / size) * np.cos(np.pi * k * (2 * n + 1) / (2 * size))
+    matrix[0] *= math.sqrt(0.5)
+    return torch.from_numpy(matrix).to(dtype=dtype, device=device)
+
+
+def transform(x: Tensor) -> Tensor:
+    """The orthonormal DCT-II of the last two dimensions."""
+    rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
+    return rows @ (x @ columns.T)
+
+
+def back(x: Tensor) -> Tensor:
+    """The inverse of :func:`transform`."""
+    rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
+    return rows.T @ (x @ columns)
