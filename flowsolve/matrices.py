@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .operators import Operator
+from .operators import Operator, Scalar
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,21 @@ class Block(Operator):
         return Block(self.a * a + self.b * c, self.a * b + self.b * d, self.c * a + self.d * c, self.c * b + self.d * d)
 
     def apply(self, x: Tensor) -> Tensor:
-        half = x.shape[1] // 2
-        p, v = x[:, :half], x[:, half:]
-        return torch.cat([_pair(self.a, p, self.b, v), _pair(self.c, p, self.d, v)], 1)
+        return self.sum_of([self], [x])
 
-    def add_to(self, out: Tensor, x: Tensor) -> Tensor:
-        half = x.shape[1] // 2
-        for rows, factors in ((out[:, :half], (self.a, self.b)), (out[:, half:], (self.c, self.d))):
-            for factor, part in zip(factors, (x[:, :half], x[:, half:]), strict=True):
-                if factor:
-                    rows.add_(part, alpha=factor)
+    @staticmethod
+    def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
+        out = torch.zeros_like(tensors[0])  # and all in place: to join two halves would cost more
+        half = out.shape[1] // 2
+        parts = [(x.narrow(1, 0, half), x.narrow(1, half, half)) for x in tensors]
+        for row in (0, 1):
+            rows = out.narrow(1, row * half, half)
+            for operator, (position, velocity) in zip(operators, parts, strict=True):
+                of_position, of_velocity = (operator.c, operator.d) if row else (operator.a, operator.b)
+                if of_position:
+                    rows.add_(position, alpha=of_position)
+                if of_velocity:
+                    rows.add_(velocity, alpha=of_velocity)
         return out
 
     @staticmethod
@@ -116,11 +121,6 @@ class Block(Operator):
         return f"[{self.a:.6g} {self.b:.6g}; {self.c:.6g} {self.d:.6g}]"
 
 
-def _pair(a: float, p: Tensor, b: float, v: Tensor) -> Tensor:
-    """a p + b v."""
-    return torch.add(p * a, v, alpha=b) if b else p * a
-
-
 @dataclass(frozen=True, eq=False)
 class Diagonal(Operator):
     """Multiplication of each coefficient of the orthonormal two-dimensional DCT-II by its own number.
@@ -135,6 +135,10 @@ class Diagonal(Operator):
         return isinstance(other, Diagonal) and np.array_equal(self.value, other.value)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(self.value.tobytes())
 
     def compose(self, other: Diagonal) -> Diagonal:
@@ -145,21 +149,15 @@ class Diagonal(Operator):
 
     @staticmethod
     def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
-        # A constant commutes with the transform, and all others share one way back from the basis.
-        plain: Tensor | None = None
+        plain, groups = _split(tuple(operators))
         spectrum: Tensor | None = None
-        for operator, x in zip(operators, tensors, strict=True):
-            if operator.constant:
-                term = x * float(operator.value.flat[0])
-                plain = term if plain is None else plain.add_(term)
-            else:
-                term = transform(x).mul_(operator.tensor(x))
-                spectrum = term if spectrum is None else spectrum.add_(term)
+        for shape, terms in groups:
+            term = transform(_combined(terms, tensors)).mul_(shape.tensor(tensors[0]))
+            spectrum = term if spectrum is None else spectrum.add_(term)
         if spectrum is None:
-            assert plain is not None
-            return plain
+            return _combined(plain, tensors)
         out = back(spectrum)
-        return out if plain is None else out.add_(plain)
+        return out.add_(_combined(plain, tensors)) if plain else out
 
     @staticmethod
     def each(operators: Sequence[Any], x: Tensor) -> Tensor:
@@ -220,6 +218,42 @@ class Diagonal(Operator):
     def __repr__(self) -> str:
         low, high = self.value.min(), self.value.max()
         return f"{low:.6g}" if low == high else f"DCT({self.value.flat[0]:.6g} ... {self.value.flat[-1]:.6g})"
+
+
+#: (factor, number of the tensor) of each term of a combination.
+_Terms = tuple[tuple[Scalar, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def _split(operators: tuple[Diagonal, ...]) -> tuple[_Terms, tuple[tuple[Diagonal, _Terms], ...]]:
+    """The numbers of each operator as α + β w with as few w as do: what is multiplied by one w is transformed as one tensor.
+
+    A step of DDIM is D x + (σ_t − D σ_s) o and so has one w, D, and one transform each way.
+    """
+    plain: list[tuple[Scalar, int]] = []
+    groups: dict[Diagonal, list[tuple[Scalar, int]]] = {}
+    for i, operator in enumerate(operators):
+        v, shape = operator.value, operator
+        if operator.constant:
+            plain.append((Scalar(float(v.flat[0])), i))
+            continue
+        alpha, beta = 0.0, 1.0
+        for known in groups:
+            low, high = known.value.argmin(), known.value.argmax()
+            slope = (v.flat[high] - v.flat[low]) / (known.value.flat[high] - known.value.flat[low])
+            rest = v.flat[low] - slope * known.value.flat[low]
+            scale = np.abs(v).max() + abs(slope) * np.abs(known.value).max()
+            if np.abs(v - rest - slope * known.value).max() <= 8 * np.finfo(np.float64).eps * scale:
+                alpha, beta, shape = float(rest), float(slope), known
+                break
+        if alpha:
+            plain.append((Scalar(alpha), i))
+        groups.setdefault(shape, []).append((Scalar(beta), i))
+    return tuple(plain), tuple((shape, tuple(terms)) for shape, terms in groups.items())
+
+
+def _combined(terms: _Terms, tensors: Sequence[Tensor]) -> Tensor:
+    return Scalar.sum_of([factor for factor, _ in terms], [tensors[i] for _, i in terms])
 
 
 @lru_cache(maxsize=64)
