@@ -39,6 +39,11 @@ def fresh(level: Level, part: float, flow: Flow) -> Any:
     return (level.R * math.sqrt(max(0.0, part))) @ flow.noise()
 
 
+def raised(flow: Flow, x: Any, s: Level, t: Level, scale: float = 1.0) -> Any:
+    """x at the noisier level t: the forward kernel, its noise times ``scale``."""
+    return (t.A @ s.A.inverse()) @ x + scale * fresh(t, 1.0 - (s.sigma / t.sigma) ** 2, flow)
+
+
 def check_downward(solver: Solver, s: Level, t: Level) -> None:
     if not t.t < s.t:
         raise ValueError(
@@ -48,7 +53,7 @@ def check_downward(solver: Solver, s: Level, t: Level) -> None:
 
 @dataclass(frozen=True)
 class Wrapper(Solver):
-    """A solver around another one, whose coordinates, budget and singular levels it shares."""
+    """A solver around another one, whose coordinates, budget, singular levels and, but for ``noisy_past``, end it shares."""
 
     inner: Solver
 
@@ -75,6 +80,15 @@ class Wrapper(Solver):
     def steps(self, budget: int, start: Level) -> int:
         return self.inner.steps(budget, start)
 
+    @property
+    def noisy_past(self) -> bool:
+        """True if new noise comes between the evaluations that steps remember."""
+        return False
+
+    def last(self) -> Solver:
+        # A better end than the hold goes by what the corrector changed, which would be the noise between its points.
+        return super().last() if self.noisy_past else self.inner.last()
+
     def singular(self, level: Level) -> bool:
         return self.inner.singular(level)
 
@@ -95,10 +109,7 @@ class Descent(Wrapper):
         staged = math.isinf(s.sigma) and self.inner.evaluations != 1
         shadow = itself if staged else self.shadow(flow.process, s, t)
         y, past = self.inner.toward(flow, x, s, t, past, shadow)
-        if shadow is itself:
-            return y, past
-        q = shadow(t)
-        return (t.A @ q.A.inverse()) @ y + fresh(t, 1.0 - (q.sigma / t.sigma) ** 2, flow), past
+        return (y if shadow is itself else raised(flow, y, shadow(t), t)), past
 
 
 def power(process: Process, s: Level, exponent: float) -> Shadow:
@@ -108,6 +119,11 @@ def power(process: Process, s: Level, exponent: float) -> Shadow:
     if math.isinf(s.sigma):
         return lambda level: process.clean
     return lambda level: process.at(SIGMA, level.sigma * (level.sigma / s.sigma) ** (exponent - 1.0))
+
+
+def check_lam(lam: Any) -> None:
+    if not callable(lam) and not (isinstance(lam, (int, float)) and 0.0 <= lam < math.inf):
+        raise ValueError(f"lam={lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
 
 
 def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
@@ -129,8 +145,11 @@ class ReverseSDE(Descent):
     lam: float | Callable[[float], float] = 1.0
 
     def __post_init__(self) -> None:
-        if not callable(self.lam) and not (isinstance(self.lam, (int, float)) and 0.0 <= self.lam < math.inf):
-            raise ValueError(f"lam={self.lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
+        check_lam(self.lam)
+
+    @property
+    def noisy_past(self) -> bool:
+        return self.lam != 0.0
 
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         return power(process, s, 1.0 + lam_at(self.lam, s) ** 2)
@@ -149,6 +168,10 @@ class Ancestral(Descent):
     def __post_init__(self) -> None:
         if not (isinstance(self.eta, (int, float)) and 0.0 <= self.eta <= 1.0):
             raise ValueError(f"eta={self.eta!r}: expected a number from 0 (deterministic) to 1 (ancestral)")
+
+    @property
+    def noisy_past(self) -> bool:
+        return self.eta != 0.0
 
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         rho = (t.sigma / s.sigma) ** 2
@@ -172,6 +195,10 @@ class ExtendedSDE(Descent):
         if not (isinstance(self.strength, (int, float)) and 0.0 <= self.strength < math.inf):
             raise ValueError(f"strength={self.strength!r}: expected a number >= 0 (0 is deterministic, 1 the paper's)")
 
+    @property
+    def noisy_past(self) -> bool:
+        return self.strength != 0.0
+
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         if self.strength == 0.0:
             return itself
@@ -194,7 +221,8 @@ class StagedSDE(InLambda):
 
     lam: float | Callable[[float], float] = 1.0
 
-    __post_init__ = ReverseSDE.__post_init__
+    def __post_init__(self) -> None:
+        check_lam(self.lam)
 
     @property
     def coordinates(self) -> Coordinates:
