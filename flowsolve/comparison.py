@@ -21,7 +21,7 @@ from torch import Tensor
 from .denoiser import Denoiser
 from .errors import BudgetExceeded, NonFiniteError
 from .grids import Grid
-from .noise import check_seed, normal
+from .noise import check_seed
 from .run import Span, progress_bar
 from .sampling import check_layout, check_model, check_state, solve
 from .solvers import Solver, table
@@ -42,11 +42,12 @@ Choice = Solver | str | tuple[Solver | str, Any]
 
 
 class Case(NamedTuple):
-    """One row of a comparison: its label, and what ``solve`` is given."""
+    """One row of a comparison: its label, what ``solve`` is given, and whether that draws noise."""
 
     label: str
     solver: Solver | str
     grid: Any
+    stochastic: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Comparison:
         samples: {(label, nfe): (n, *shape)}.
         reference: (n, *shape), the ends of the ODE from the same starts.
         method: what the reference was made with.
-        stochastic: labels of solvers that drew noise. They sample the same distribution by another path, so that their
+        stochastic: labels of solvers that draw noise. They sample the same distribution by another path, so that their
             distance to the ODE's end is not an error and need not vanish.
         seed: of starts and noise.
     """
@@ -222,20 +223,15 @@ def compare(
         errors = torch.full((*size, n), torch.nan, dtype=torch.float64)
         spent, seconds = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.float64)
         samples: dict[tuple[str, int], Tensor] = {}
-        drew: set[str] = set()
+        stochastic = frozenset(row.label for row in rows if row.stochastic)
 
         def so_far() -> Comparison:
             copies = errors.clone(), spent.clone(), seconds.clone(), dict(samples)
-            return Comparison(labels, budgets, *copies, reference, method, frozenset(drew), seed)
+            return Comparison(labels, budgets, *copies, reference, method, stochastic, seed)
 
         for (k, budget), (i, row) in itertools.product(enumerate(budgets), enumerate(rows)):
-
-            def noise(draw: int, label: str = row.label) -> Tensor:
-                drew.add(label)
-                return normal(seed, range(n), draw + 1, model.shape, torch.float32, None)  # what solve draws by itself
-
             begin = time.perf_counter()
-            x, spent[i, k] = _run(model, row, nfe=budget, noise=noise, **common)
+            x, spent[i, k] = _run(model, row, nfe=budget, **common)
             if x is not None:
                 samples[row.label, budget] = x
                 errors[i, k] = _distance(x, reference)
@@ -271,12 +267,11 @@ def cases(model: Denoiser, solvers: Any, nfe: Any, grid: Any, span: Any) -> tupl
     rows: dict[str, Case] = {}
     for label, choice in named:
         pair: Any = choice if isinstance(choice, tuple) and len(choice) == 2 else (choice, None)
-        row = Case(label or _label(*pair), pair[0], grid if pair[1] is None else pair[1])
-        if row.label in rows:
-            raise ValueError(f"solvers: {row.label!r} is there twice; a mapping {{label: solver}} tells the two apart")
-        for budget in budgets:
-            check_layout(model.process, row.solver, budget, row.grid, span, {})
-        rows[row.label] = row
+        name, solver, on = label or _label(*pair), pair[0], grid if pair[1] is None else pair[1]
+        if name in rows:
+            raise ValueError(f"solvers: {name!r} is there twice; a mapping {{label: solver}} tells the two apart")
+        plans = [check_layout(model.process, solver, budget, on, span, {}).plan for budget in budgets]
+        rows[name] = Case(name, solver, on, any(plan is not None and plan.draws > 0 for plan in plans))
     for name, given in (("solvers", rows), ("nfe", budgets)):
         if not given:
             raise ValueError(f"{name} is empty; there is nothing to compare")

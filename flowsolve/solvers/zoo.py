@@ -185,6 +185,10 @@ AUTO: tuple[tuple[float, str, Grid], ...] = (
 )
 
 
+#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
+DEFAULT_NFE = 20
+
+
 def meaning(name: str, nfe: int) -> tuple[Solver, Grid | str | None]:
     """The solver that a name stands for with ``nfe`` evaluations, and the grid if it is for both. Raises ValueError for an unknown one."""
     if name in NAMES:
@@ -200,19 +204,25 @@ def meaning(name: str, nfe: int) -> tuple[Solver, Grid | str | None]:
     return (NAMES[solver] if isinstance(solver, str) else solver), grid
 
 
-def resolve(solver: Solver | str, options: dict[str, Any], nfe: int = 20) -> Solver:
-    """The solver meant by a name, with ``nfe`` evaluations, or by an object, with ``options`` set on it.
-
-    Raises:
-        ValueError: for an unknown name, or an option's value out of range.
-        TypeError: for an option the solver does not have, or something that is no solver.
-    """
+def choose(solver: Solver | str, options: dict[str, Any], nfe: int) -> tuple[Solver, Grid | str | None]:
+    """What :func:`resolve` gives, and the grid if the name is for both."""
+    grid = None
     if isinstance(solver, str):
-        solver = meaning(solver, nfe)[0]
+        solver, grid = meaning(solver, nfe)
     if not isinstance(solver, Solver):
         raise TypeError(f"solver={solver!r}: expected a name such as 'ddim' or a flowsolve.solvers object")
     known = {f.name for f in dataclasses.fields(solver)}
     for key in options:
         if key not in known:
             raise TypeError(unknown("option", key, options_of(solver) or ["(none)"]) + f" (an option of {type(solver).__name__})")
-    return dataclasses.replace(solver, **options) if options else solver
+    return (dataclasses.replace(solver, **options) if options else solver), grid
+
+
+def resolve(solver: Solver | str, options: dict[str, Any], nfe: int = DEFAULT_NFE) -> Solver:
+    """The solver meant by a name, with ``nfe`` evaluations, or by an object, with ``options`` set on it.
+
+    Raises:
+        ValueError: for an unknown name, or an option's value out of range.
+        TypeError: for an option the solver does not have, or something that is no solver.
+    """
+    return choose(solver, options, nfe)[0]
