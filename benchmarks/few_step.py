@@ -18,7 +18,7 @@ import flowsolve
 from flowsolve.coordinates import VELOCITY
 from flowsolve.grids import GRIDS, Grid, Logistic, Shifted
 from flowsolve.processes import LAMBDA
-from flowsolve.solvers import Multistep, Solver, zoo
+from flowsolve.solvers import Multistep, Solver
 
 BUDGETS = (5, 6, 8, 10, 12, 15, 20, 30, 50)
 #: (RMSE, median); None where the budget does not pay for a step, or the run leaves all bounds.
@@ -33,9 +33,7 @@ MEASURES: dict[str, Callable[[tuple[float, float]], float]] = {
 
 Choice = tuple[tuple[float, Solver, Grid], ...]
 _TWO, _THREE = (flowsolve.solvers.resolve(name, {}) for name in ("vpc2", "vpc3"))
-#: (most evaluations, solver, grid).
-AUTO = tuple((most, flowsolve.solvers.resolve(name, {}), grid) for most, name, grid in zoo.AUTO)
-#: Nearly as good, with one grid.
+#: (most evaluations, solver, grid): nearly as good as ``auto``, with one grid.
 AUTO_SIMPLE: Choice = ((13, _TWO, Logistic()), (math.inf, _THREE, Logistic()))
 #: The best found within the rule that a run ends on the x̂0 of its last evaluation.
 AUTO_HELD: Choice = (
@@ -46,8 +44,8 @@ AUTO_HELD: Choice = (
 )
 
 
-def auto(nfe: int, table: Choice = AUTO) -> tuple[Solver, Grid]:
-    """The one setting for each number of evaluations, on every process."""
+def at(nfe: int, table: Choice) -> tuple[Solver, Grid]:
+    """The one setting of a table for a number of evaluations, on every process."""
     return next(row[1:] for row in table if nfe <= row[0])
 
 
@@ -68,7 +66,6 @@ def grids() -> dict[str, Grid]:
             found[name] = grid
     return found | {
         "shifted, shift=1/3": Shifted(1 / 3),
-        "logistic": Logistic(),
         "logistic, 0.7, 1.75, 2": Logistic(0.7, 1.75, 2.0),
     }
 
@@ -126,9 +123,9 @@ def special(problems: Sequence[Problem], nfe: int) -> Runs:
     runs: Runs = {(p.name, p.process_name): {} for p in problems}
     for p in problems:
         runs[p.name, p.process_name] = {
-            "auto": errors(p, nfe, *auto(nfe)),
-            "auto, one grid": errors(p, nfe, *auto(nfe, AUTO_SIMPLE)),
-            "auto, held": errors(p, nfe, *auto(nfe, AUTO_HELD)),
+            "auto": errors(p, nfe, "auto", None),
+            "auto, one grid": errors(p, nfe, *at(nfe, AUTO_SIMPLE)),
+            "auto, held": errors(p, nfe, *at(nfe, AUTO_HELD)),
             "default": errors(p, nfe, "ab3", None),
         }
     return runs

@@ -7,7 +7,6 @@ chosen on the first set of problems and is checked on the second, with other law
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,6 @@ from few_step_report import draw, markdown, network_markdown
 RESULTS = Path(__file__).with_name("results")
 #: Two methods for the reference differ by at most this, far below any error in the tables.
 AGREEMENT = 1e-6
-
-
-@pytest.fixture
-def full(request: pytest.FixtureRequest) -> Iterator[bool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield bool(request.config.getoption("--benchmark"))
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -95,8 +95,7 @@ def test_the_counter_counts() -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_memory(solver: str, request: pytest.FixtureRequest) -> None:
-    full = request.config.getoption("--benchmark")
+def test_memory(solver: str, full: bool) -> None:
     found = {predicts: peak(solver, predicts, 40 if full else 6) for predicts in ("eps", "v", "x0")}
     print(f"\n{solver}: state-sized tensors alive at most, the start included: {found}")
     if full:

@@ -164,15 +164,9 @@ def compare_with_peers(shape: tuple[int, ...], nfe: int, rounds: int) -> dict[st
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, with NumPy 2
 @pytest.mark.parametrize("shape", SHAPES)
-def test_overhead_beside_peers(shape: str, request: pytest.FixtureRequest) -> None:
-    full = request.config.getoption("--benchmark")
+def test_overhead_beside_peers(shape: str, full: bool) -> None:
     nfe, rounds = (60, 40) if full else (12, 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        table = compare_with_peers(SHAPES[shape], nfe, rounds)
-    finally:
-        torch.set_num_threads(threads)
+    table = compare_with_peers(SHAPES[shape], nfe, rounds)
     if not full:
         return
     print(f"\n{shape}: µs per evaluation, network included")
@@ -187,18 +181,12 @@ def test_overhead_beside_peers(shape: str, request: pytest.FixtureRequest) -> No
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_overhead(shape: str, request: pytest.FixtureRequest, benchmark: Any) -> None:
-    full = request.config.getoption("--benchmark")
+def test_overhead(shape: str, full: bool, benchmark: Any) -> None:
     nfe, rounds = (NFE, 60) if full else (12, 1)
     predictions = PREDICTIONS if full else PREDICTIONS[:1]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        table = measure(SHAPES[shape], predictions, nfe, rounds)
-        model, x = model_of(SHAPES[shape], "eps"), torch.randn(SHAPES[shape])
-        benchmark(lambda: flowsolve.solve(model, solver="ddim", nfe=nfe, start=x))
-    finally:
-        torch.set_num_threads(threads)
+    table = measure(SHAPES[shape], predictions, nfe, rounds)
+    model, x = model_of(SHAPES[shape], "eps"), torch.randn(SHAPES[shape])
+    benchmark(lambda: flowsolve.solve(model, solver="ddim", nfe=nfe, start=x))
     if not full:
         return
     print(f"\n{shape}, {nfe} evaluations: overhead in floors of {table['us_floor']:.1f} µs (µs per evaluation)")
@@ -210,8 +198,7 @@ def test_overhead(shape: str, request: pytest.FixtureRequest, benchmark: Any) ->
     assert not missed, f"over the target: {missed}"
 
 
-def test_planning(request: pytest.FixtureRequest) -> None:
-    full = request.config.getoption("--benchmark")
+def test_planning(full: bool) -> None:
     nfe = 50 if full else 8
     table = {solver: first_call(solver, nfe) for solver in (SOLVERS if full else SOLVERS[:1])}
     if full:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,14 +72,6 @@ class Problem:
 @lru_cache
 def problem(name: str, process: str, n: int, quiet: float = 1e-5) -> Problem:
     return Problem(name, process, n, quiet)
-
-
-@pytest.fixture
-def full(request: pytest.FixtureRequest) -> Iterator[bool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield bool(request.config.getoption("--benchmark"))
-    torch.set_num_threads(threads)
 
 
 def curves(where: Problem, solvers: tuple[str, ...], grids: tuple[str, ...], budgets: tuple[int, ...]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,33 @@ def unknown(argument: str, value: object, choices: Iterable[str], unlisted: Iter
 def _nearest(typed: str, names: list[str]) -> list[str]:
     small = {name.lower(): name for name in names}
     return [small[name] for name in difflib.get_close_matches(typed, small, n=1, cutoff=0.5)]
+
+
+#: What an option may have to be.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "a positive number": lambda v: _real(v) and 0.0 < v < math.inf,
+    "a number >= 0": lambda v: _real(v) and v >= 0.0,
+    "a finite number": lambda v: _real(v) and math.isfinite(v),
+    "a finite number >= 0": lambda v: _real(v) and 0.0 <= v < math.inf,
+    "a positive integer": lambda v: isinstance(v, int) and v >= 1,
+    "an integer >= 0": lambda v: isinstance(v, int) and v >= 0,
+}
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def expect(owner: object, kind: str, *names: str) -> None:
+    """Raise ValueError unless the attributes ``names`` are of a kind, such as "a positive number"."""
+    for name in names:
+        expect_value(name, getattr(owner, name), kind)
+
+
+def expect_value(name: str, value: Any, kind: str) -> None:
+    """Raise ValueError unless ``value``, called ``name``, is of a kind."""
+    if not _KINDS[kind](value):
+        raise ValueError(f"{name}={value!r}: expected {kind}")
 
 
 class BudgetExceeded(RuntimeError):

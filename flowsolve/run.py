@@ -20,10 +20,7 @@ from .grids import resolve as resolve_grid
 from .operators import combine
 from .plans import Plan, ask
 from .processes import Level, Levels, Process
-from .solvers import Solver, legs
-
-#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
-DEFAULT_NFE = 20
+from .solvers import DEFAULT_NFE, Solver, legs
 
 Span = tuple[float | None, float | None]
 

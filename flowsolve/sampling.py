@@ -15,9 +15,8 @@ from .grids import resolve as resolve_grid
 from .noise import check_seed, normal
 from .plans import Plan
 from .processes import Level, Process
-from .run import DEFAULT_NFE, Layout, Solution, Span, State, integrate, layout
-from .solvers import Solver, meaning, table
-from .solvers import resolve as resolve_solver
+from .run import Layout, Solution, Span, State, integrate, layout
+from .solvers import DEFAULT_NFE, Solver, choose, table
 
 __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
 
@@ -133,13 +132,14 @@ def plan(
     """
     if not isinstance(process, Process):
         raise TypeError(f"process={process!r} is not a process; expected flowsolve.VP(), flowsolve.EDM(), ...")
-    if not (chosen := resolve_solver(solver, options)).fixed:
+    chosen, on = _chosen(process, solver, nfe, grid, options)
+    if not chosen.fixed:
         fixed = [row for row in table() if row.solver.fixed]
         near = min(fixed, key=lambda row: (abs(row.solver.order - chosen.order), row.family != "Runge-Kutta"))
         raise ValueError(
             f"solver={solver!r} has no plan: its steps depend on the data, or are another library's. Did you mean {near.name!r}?"
         )
-    laid = check_layout(process, solver, nfe, grid, span, options).plan
+    laid = layout(chosen, process, on, nfe, _check_span(span)).plan
     assert laid is not None
     return laid
 
@@ -213,16 +213,20 @@ def check_layout(process: Process, solver: Any, nfe: Any, grid: Any, span: Any, 
     if isinstance(solver, Plan):
         given = {"nfe": nfe, "grid": grid, "span": None if _check_span(span) == (None, None) else span}
         return _planned(solver, process, {key: value for key, value in given.items() if value is not None} | options, upward)
+    chosen, on = _chosen(process, solver, nfe, grid, options)
+    return layout(chosen, process, on, nfe, _check_span(span), upward)
+
+
+def _chosen(process: Process, solver: Any, nfe: Any, grid: Any, options: dict[str, Any]) -> tuple[Solver, Grid | None]:
+    """The solver, and the grid: the caller's, or what the solver's name brings."""
     if nfe is not None and (isinstance(nfe, bool) or not isinstance(nfe, int)):
         raise TypeError(f"nfe={nfe!r}: expected a positive integer")
     if nfe is not None and nfe < 1:
         raise ValueError(f"nfe={nfe!r}: expected a positive integer, the number of network evaluations to spend")
-    resolved = None if grid is None else resolve_grid(grid, process)
-    budget = nfe or (len(resolved.times) - 1 if isinstance(resolved, Explicit) else DEFAULT_NFE)
-    chosen = resolve_solver(solver, options, budget)
-    if resolved is None and isinstance(solver, str) and (own := meaning(solver, budget)[1]) is not None:
-        resolved = resolve_grid(own, process)
-    return layout(chosen, process, resolved, nfe, _check_span(span), upward)
+    on = None if grid is None else resolve_grid(grid, process)
+    budget = nfe or (len(on.times) - 1 if isinstance(on, Explicit) else DEFAULT_NFE)
+    chosen, own = choose(solver, options, budget, process.scalar)
+    return chosen, (resolve_grid(own, process) if on is None and own is not None else on)
 
 
 def _planned(plan: Plan, process: Process, given: dict[str, Any], upward: bool) -> Layout:

@@ -51,5 +51,16 @@ def elementwise(x: Tensor, t: Tensor) -> Tensor:
     return 0.9 * torch.tanh(x * 0.7) + 0.1 * torch.cos(x + t.view(-1, *[1] * (x.ndim - 1)).to(x))
 
 
+class Tanh(torch.nn.Module):
+    """A network with parameters: tanh after ``inner``, whatever the time."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.tanh(self.inner(x))
+
+
 def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())

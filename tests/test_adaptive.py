@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from problems import F64, PROCESSES, elementwise, mixture, mixture_run, rms
+from problems import F64, PROCESSES, Tanh, elementwise, mixture, mixture_run, rms
 
 import flowsolve
 from flowsolve import exact
@@ -62,16 +62,7 @@ def test_path_on_the_callers_times():
 
 def test_gradients_through_the_adjoint():
     net = torch.nn.Linear(2, 2).double()
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = net
-
-        def forward(self, x, t):
-            return torch.tanh(self.inner(x))
-
-    model = flowsolve.Denoiser(Net(), PROCESSES["edm"], "eps", (2,))
+    model = flowsolve.Denoiser(Tanh(net), PROCESSES["edm"], "eps", (2,))
     start = torch.randn(3, 2, dtype=F64, requires_grad=True)
     gradients = []
     for solver, options in (("dopri5", {"rtol": 1e-10, "atol": 1e-10}), ("rk4", {"nfe": 400})):

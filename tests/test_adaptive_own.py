@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from problems import F64, PROCESSES, elementwise, mixture, mixture_run, rms
+from problems import F64, PROCESSES, Tanh, elementwise, mixture, mixture_run, rms
 
 import flowsolve
 from flowsolve import exact
@@ -177,16 +177,7 @@ def test_upward_and_back(process):
 def test_gradients_of_the_accepted_steps():
     torch.manual_seed(0)
     net = torch.nn.Linear(2, 2).double()
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = net
-
-        def forward(self, x, t):
-            return torch.tanh(self.inner(x))
-
-    model = flowsolve.Denoiser(Net(), PROCESSES["edm"], "eps", (2,))
+    model = flowsolve.Denoiser(Tanh(net), PROCESSES["edm"], "eps", (2,))
     start = torch.randn(3, 2, dtype=F64) * torch.tensor([[1.0], [1.0], [8.0]], dtype=F64)
     start.requires_grad_(True)
     gradients = []

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
+from ..errors import expect
 from ..processes import FLOW_TIME, LAMBDA, SIGMA, Level, Process, Variable
 from .base import Grid, strictly_decreasing
 
@@ -84,8 +84,7 @@ class Shifted(Grid):
     in_sigma = True
 
     def __post_init__(self) -> None:
-        if not self.shift > 0:
-            raise ValueError(f"shift={self.shift!r}: expected a positive number")
+        expect(self, "a positive number", "shift")
 
     def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
         start, end = self._ends(process, n, start, end)
@@ -118,9 +117,7 @@ class Logistic(Grid):
     in_sigma = True
 
     def __post_init__(self) -> None:
-        for name in ("center", "low", "high"):
-            if not (isinstance(getattr(self, name), (int, float)) and 0.0 < getattr(self, name) < math.inf):
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a positive number")
+        expect(self, "a positive number", "center", "low", "high")
 
     def _log_sigma(self, z: float) -> float:
         """log σ̄ as a function of z = log(u/(1 − u)): increasing, with slopes between low and high."""
@@ -129,6 +126,8 @@ class Logistic(Grid):
     def _place(self, level: Level) -> float:
         if level.pure_noise or level.clean:
             return float(level.pure_noise)
+        from scipy.optimize import brentq  # slow to import: only for those who use it
+
         z: Any = brentq(lambda z: self._log_sigma(z) + level.lam, -600.0, 600.0)
         return 1.0 / (1.0 + math.exp(-z))
 

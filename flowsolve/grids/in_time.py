@@ -7,7 +7,6 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
 
 from ..processes import Level, Process
 from .base import Grid, strictly_decreasing
@@ -126,7 +125,12 @@ class Beta(_TimeGrid):
     beta: float = 0.6
 
     def fractions(self, n: int) -> np.ndarray:
-        return betaincinv(self.alpha, self.beta, np.linspace(1.0, 0.0, n + 1))
+        return self._quantiles(np.linspace(1.0, 0.0, n + 1))
 
     def indices(self, n: int, entries: float) -> np.ndarray:
-        return betaincinv(self.alpha, self.beta, 1.0 - np.arange(n) / n) * (entries - 1.0)
+        return self._quantiles(1.0 - np.arange(n) / n) * (entries - 1.0)
+
+    def _quantiles(self, parts: np.ndarray) -> np.ndarray:
+        from scipy.special import betaincinv  # slow to import: only for those who use it
+
+        return betaincinv(self.alpha, self.beta, parts)

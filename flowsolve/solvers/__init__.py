@@ -13,10 +13,11 @@ from .exponential import RES3, Exponential
 from .multistep import GradientEstimation, Multistep
 from .singlestep import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
 from .stochastic import Ancestral, ExtendedSDE, ReverseSDE, StagedSDE
-from .zoo import Row, Table, meaning, resolve, table
+from .zoo import DEFAULT_NFE, Row, Table, choose, meaning, resolve, table
 
 __all__ = [
     "DDIM",
+    "DEFAULT_NFE",
     "HEUN",
     "KUTTA3",
     "MIDPOINT",
@@ -43,6 +44,7 @@ __all__ = [
     "Tableau",
     "TorchDiffEq",
     "TorchDiffEqAdams",
+    "choose",
     "legs",
     "meaning",
     "resolve",

@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from ..coordinates import DATA, Coordinates
+from ..errors import expect
 from ..flow import Flow, Node
 from ..operators import Rows, Scalar
 from ..processes import Level, Levels, Process, Variable
@@ -81,10 +82,7 @@ class Adaptive(Solver):
     fixed = False
 
     def __post_init__(self) -> None:
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ValueError(f"{name}={value!r}: expected a positive number")
+        expect(self, "a positive number", "rtol", "atol")
 
     @property
     def coordinates(self) -> Coordinates:

@@ -10,7 +10,6 @@ CPU: meant for reference trajectories.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..coordinates import NOISE, VELOCITY, Coordinates
-from ..errors import unknown
+from ..errors import expect, unknown
 from ..flow import Door, Flow, Node
 from ..processes import TIME, Level
 from .base import Solver, Step
@@ -48,10 +47,7 @@ class Bridge(Solver):
     def __post_init__(self) -> None:
         if self.method not in self.methods():
             raise ValueError(unknown("method", self.method, self.methods()))
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise ValueError(f"{name}={value!r}: expected a positive number")
+        expect(self, "a positive number", "rtol", "atol")
 
     @property
     def order(self) -> int:
@@ -161,8 +157,7 @@ class TorchDiffEqAdams(TorchDiffEq):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isinstance(self.substeps, int) and self.substeps >= 1):
-            raise ValueError(f"substeps={self.substeps!r}: expected a positive integer")
+        expect(self, "a positive integer", "substeps")
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:

@@ -14,23 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..coordinates import DATA, NOISE, Coordinates
+from ..errors import expect
 from ..flow import Flow, Node
 from ..processes import SIGMA, Level
 from .base import DDIM, Solver, Step
-from .stochastic import Wrapper, check_downward, fresh
-
-
-def raised(flow: Flow, x: Any, s: Level, h: Level, scale: float = 1.0) -> Any:
-    """x at the noisier level h: the forward kernel, its noise times ``scale``."""
-    return (h.A @ s.A.inverse()) @ x + (scale * math.sqrt(1.0 - (s.sigma / h.sigma) ** 2)) * (h.R @ flow.noise())
-
-
-def check_numbers(solver: Any, *names: str) -> None:
-    """Raise ValueError unless these fields are numbers >= 0."""
-    for name in names:
-        value = getattr(solver, name)
-        if not (isinstance(value, (int, float)) and value >= 0.0):
-            raise ValueError(f"{name}={value!r}: expected a number >= 0")
+from .stochastic import Wrapper, check_downward, fresh, raised
 
 
 @dataclass(frozen=True)
@@ -52,7 +40,11 @@ class Churn(Wrapper):
     n: int = 1
 
     def __post_init__(self) -> None:
-        check_numbers(self, "s_churn", "s_min", "s_max", "s_noise")
+        expect(self, "a number >= 0", "s_churn", "s_min", "s_max", "s_noise")
+
+    @property
+    def noisy_past(self) -> bool:
+        return self.s_churn != 0.0
 
     def rules(self, starts: Sequence[Level], budget: int | None) -> list[Solver]:
         return [replace(self, inner=rule, n=len(starts) + 1) for rule in self.inner.rules(starts, budget)]
@@ -87,7 +79,7 @@ class Restart(Wrapper):
     again: tuple[Solver, int] | None = None
 
     def __post_init__(self) -> None:
-        check_numbers(self, "low", "high", "repeats")
+        expect(self, "a number >= 0", "low", "high", "repeats")
         if not self.low < self.high:
             raise ValueError(f"low={self.low!r}, high={self.high!r}: expected low < high")
         if not (isinstance(self.share, (int, float)) and 0.0 < self.share < 1.0):
@@ -153,8 +145,7 @@ class PredictorCorrector(Wrapper):
     def __post_init__(self) -> None:
         if not (isinstance(self.snr, (int, float)) and 0.0 <= self.snr <= 0.5):
             raise ValueError(f"snr={self.snr!r}: expected a number from 0 (no corrector) to 0.5")
-        if not (isinstance(self.corrections, int) and self.corrections >= 1):
-            raise ValueError(f"corrections={self.corrections!r}: expected a positive integer")
+        expect(self, "a positive integer", "corrections")
 
     @property
     def _extra(self) -> int:
@@ -203,7 +194,7 @@ class EulerMaruyama(Solver):
     lam: float = 1.0
 
     def __post_init__(self) -> None:
-        check_numbers(self, "lam")
+        expect(self, "a number >= 0", "lam")
 
     @property
     def coordinates(self) -> Coordinates:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..coordinates import DATA, NOISE, Coordinates
-from ..errors import unknown
+from ..errors import expect, unknown
 from ..flow import Flow, Node
 from ..operators import Operator
 from ..processes import SIGMA, TIME, Level, Process, Variable
@@ -147,8 +147,7 @@ class Multistep(Solver):
     start_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.points, int) and self.points >= 1):
-            raise ValueError(f"points={self.points!r}: expected a positive integer")
+        expect(self, "a positive integer", "points")
         if self.weights not in WEIGHTS:
             raise ValueError(unknown("weights", self.weights, WEIGHTS))
 

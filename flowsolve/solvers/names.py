@@ -96,7 +96,7 @@ def known(name: str) -> tuple[str | Solver, str | None] | None:
     return KNOWN.get(_plain(name))
 
 
-def names_of(solver: Solver, names: tuple[str, ...]) -> tuple[str, ...]:
-    """What other tools call the solver that goes by ``names`` here."""
+def names_of(solver: Solver, here: tuple[str, ...]) -> tuple[str, ...]:
+    """What other tools call the solver that goes by the names ``here``."""
     pairs = (*LABELS.items(), *((name, pair[0]) for name, pair in CLASSES.items()))
-    return tuple(name for name, meant in pairs if meant == solver or meant in names)
+    return tuple(name for name, meant in pairs if meant == solver or meant in here)

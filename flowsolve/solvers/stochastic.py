@@ -14,6 +14,9 @@ What is chosen is only q, by the *shadow* :math:`g` of the noise level, :math:`\
 * the extended reverse SDE of ER-SDE-Solvers: :math:`g = \bar\sigma_s\,\phi(\bar\sigma)/\phi(\bar\sigma_s)` for any φ that
   falls at least as fast as σ̄ (arXiv 2309.06169).
 
+The shadow of a level has the level's own A; only its R is less. Where A and R are matrices it is :math:`RQ` of the process's
+:meth:`~flowsolve.Process.bridge`.
+
 With one evaluation a step any solver can make the descent. A multistep method draws its polynomial over [s, t], where the
 evaluations are, and integrates it along the shadows of those levels: the exact integral of the polynomial in the SDE.
 """
@@ -39,6 +42,14 @@ def fresh(level: Level, part: float, flow: Flow) -> Any:
     return (level.R * math.sqrt(max(0.0, part))) @ flow.noise()
 
 
+def raised(flow: Flow, x: Any, s: Level, t: Level, scale: float = 1.0) -> Any:
+    """x at the noisier level t: the forward kernel, its noise times ``scale``."""
+    if s.A == t.A:
+        return x + scale * (t.R.excess(s.R) @ flow.noise())
+    carry = t.A @ s.A.inverse()
+    return carry @ x + scale * (t.R.excess(carry @ s.R) @ flow.noise())
+
+
 def check_downward(solver: Solver, s: Level, t: Level) -> None:
     if not t.t < s.t:
         raise ValueError(
@@ -48,7 +59,7 @@ def check_downward(solver: Solver, s: Level, t: Level) -> None:
 
 @dataclass(frozen=True)
 class Wrapper(Solver):
-    """A solver around another one, whose coordinates, budget and singular levels it shares."""
+    """A solver around another one, whose coordinates, budget, singular levels and, but for ``noisy_past``, end it shares."""
 
     inner: Solver
 
@@ -75,6 +86,15 @@ class Wrapper(Solver):
     def steps(self, budget: int, start: Level) -> int:
         return self.inner.steps(budget, start)
 
+    @property
+    def noisy_past(self) -> bool:
+        """True if new noise comes between the evaluations that steps remember."""
+        return False
+
+    def last(self) -> Solver:
+        # A better end than the hold goes by what the corrector changed, which would be the noise between its points.
+        return super().last() if self.noisy_past else self.inner.last()
+
     def singular(self, level: Level) -> bool:
         return self.inner.singular(level)
 
@@ -83,10 +103,8 @@ class Wrapper(Solver):
 
     def noise_in_time(self, lam: float) -> Solver:
         """:meth:`in_time` of a solver whose noise is that of the reverse SDE with λ."""
-        if lam and self.coordinates != DATA and (not isinstance(self.inner, DDIM)):
-            raise ValueError(
-                f"{self}: where A and R are matrices noise goes with polynomials of x̂0; use an inner solver in DATA coordinates"
-            )
+        if lam and self.coordinates != DATA and not isinstance(self.inner, DDIM):
+            raise ValueError(f"{self}: where A and R are matrices noise goes with polynomials of x̂0; use an inner solver in DATA")
         return ReverseSDE(self.inner.in_time(), lam)
 
 
@@ -103,14 +121,17 @@ class Descent(Wrapper):
         staged = s.pure_noise and self.inner.evaluations != 1
         shadow = itself if staged else self.shadow(flow.process, s, t)
         y, past = self.inner.toward(flow, x, s, t, past, shadow)
-        if shadow is itself:
-            return y, past
-        return y + t.R.excess(shadow(t).R) @ flow.noise(), past
+        return (y if shadow is itself else raised(flow, y, shadow(t), t)), past
 
 
 def reverse(process: Process, s: Level, lam: float) -> Shadow:
     """The shadow of the reverse SDE with noise λ: for numbers, σ̄ ↦ σ̄_s (σ̄/σ̄_s)^(1 + λ²)."""
     return (lambda level: replace(level, R=process.bridge(s, level, lam))) if lam else itself
+
+
+def check_lam(lam: Any) -> None:
+    if not callable(lam) and not (isinstance(lam, (int, float)) and 0.0 <= lam < math.inf):
+        raise ValueError(f"lam={lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
 
 
 def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
@@ -132,8 +153,11 @@ class ReverseSDE(Descent):
     lam: float | Callable[[float], float] = 1.0
 
     def __post_init__(self) -> None:
-        if not callable(self.lam) and not (isinstance(self.lam, (int, float)) and 0.0 <= self.lam < math.inf):
-            raise ValueError(f"lam={self.lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
+        check_lam(self.lam)
+
+    @property
+    def noisy_past(self) -> bool:
+        return self.lam != 0.0
 
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         return reverse(process, s, lam_at(self.lam, s))
@@ -157,6 +181,10 @@ class Ancestral(Descent):
     def __post_init__(self) -> None:
         if not (isinstance(self.eta, (int, float)) and 0.0 <= self.eta <= 1.0):
             raise ValueError(f"eta={self.eta!r}: expected a number from 0 (deterministic) to 1 (ancestral)")
+
+    @property
+    def noisy_past(self) -> bool:
+        return self.eta != 0.0
 
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         rho = (t.sigma / s.sigma) ** 2
@@ -187,6 +215,10 @@ class ExtendedSDE(Descent):
         if not (isinstance(self.strength, (int, float)) and 0.0 <= self.strength < math.inf):
             raise ValueError(f"strength={self.strength!r}: expected a number >= 0 (0 is deterministic, 1 the paper's)")
 
+    @property
+    def noisy_past(self) -> bool:
+        return self.strength != 0.0
+
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
         if self.strength == 0.0:
             return itself
@@ -209,7 +241,8 @@ class StagedSDE(InLambda):
 
     lam: float | Callable[[float], float] = 1.0
 
-    __post_init__ = ReverseSDE.__post_init__
+    def __post_init__(self) -> None:
+        check_lam(self.lam)
 
     @property
     def coordinates(self) -> Coordinates:

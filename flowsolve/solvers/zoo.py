@@ -183,12 +183,20 @@ AUTO: tuple[tuple[float, str, Grid], ...] = (
     (13, "vpc2", Logistic(1.0, 1.6, 2.4)),
     (math.inf, "vpc3", Logistic(0.7, 1.75, 2.0)),
 )
+#: What it stands for where A and R are matrices, whose levels have no σ̄; on the process's default grid (docs/gddim.md).
+AUTO_IN_TIME = "unipc3"
 
 
-def meaning(name: str, nfe: int) -> tuple[Solver, Grid | str | None]:
+#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
+DEFAULT_NFE = 20
+
+
+def meaning(name: str, nfe: int, scalar: bool = True) -> tuple[Solver, Grid | str | None]:
     """The solver that a name stands for with ``nfe`` evaluations, and the grid if it is for both. Raises ValueError for an unknown one."""
     if name in NAMES:
         return NAMES[name], None
+    if name == "auto" and not scalar:
+        return NAMES[AUTO_IN_TIME], None
     if name == "auto":
         solver, grid = next((solver, grid) for most, solver, grid in AUTO if nfe <= most)
         return NAMES[solver], grid
@@ -200,19 +208,25 @@ def meaning(name: str, nfe: int) -> tuple[Solver, Grid | str | None]:
     return (NAMES[solver] if isinstance(solver, str) else solver), grid
 
 
-def resolve(solver: Solver | str, options: dict[str, Any], nfe: int = 20) -> Solver:
-    """The solver meant by a name, with ``nfe`` evaluations, or by an object, with ``options`` set on it.
-
-    Raises:
-        ValueError: for an unknown name, or an option's value out of range.
-        TypeError: for an option the solver does not have, or something that is no solver.
-    """
+def choose(solver: Solver | str, options: dict[str, Any], nfe: int, scalar: bool = True) -> tuple[Solver, Grid | str | None]:
+    """What :func:`resolve` gives for processes that are ``scalar`` or not, and the grid if the name is for both."""
+    grid = None
     if isinstance(solver, str):
-        solver = meaning(solver, nfe)[0]
+        solver, grid = meaning(solver, nfe, scalar)
     if not isinstance(solver, Solver):
         raise TypeError(f"solver={solver!r}: expected a name such as 'ddim' or a flowsolve.solvers object")
     known = {f.name for f in dataclasses.fields(solver)}
     for key in options:
         if key not in known:
             raise TypeError(unknown("option", key, options_of(solver) or ["(none)"]) + f" (an option of {type(solver).__name__})")
-    return dataclasses.replace(solver, **options) if options else solver
+    return (dataclasses.replace(solver, **options) if options else solver), grid
+
+
+def resolve(solver: Solver | str, options: dict[str, Any], nfe: int = DEFAULT_NFE) -> Solver:
+    """The solver meant by a name, with ``nfe`` evaluations, or by an object, with ``options`` set on it.
+
+    Raises:
+        ValueError: for an unknown name, or an option's value out of range.
+        TypeError: for an option the solver does not have, or something that is no solver.
+    """
+    return choose(solver, options, nfe)[0]
