@@ -128,11 +128,11 @@ class Denoiser:
     """A trained network as every solver sees it.
 
     Args:
-        net: called as ``net(x, time, **conditioning)``: x of shape (batch, *shape), time of shape (batch,); returns a
-            tensor of x's shape.
+        net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), time of shape (batch,); returns a
+            tensor of x's shape, or of (batch, *shape) if that is less and it predicts x0.
         process: the forward process it was trained on.
-        predicts: "eps", "x0", "v", "velocity", "score" or "F" (see the module's table).
-        shape: the shape of one sample, without the batch dimension.
+        predicts: "eps", "x0", "v", "velocity", "score" or "F" (see the module's table); the first two where A and R are matrices.
+        shape: the shape of one sample of the data, without the batch dimension.
         time: what the network is told, instead of the process's convention (``process.label``): "t", "sigma",
             "quarter_log_sigma", "logsnr", or a function of the :class:`~flowsolve.processes.Level`.
         sigma_data: EDM's σ_data, for ``predicts="F"``.

@@ -106,6 +106,10 @@ class Block(Operator):
         return (self.compose(self.T) + quieter.compose(quieter.T) * -1.0).root()
 
     @property
+    def mean_square(self) -> float:
+        return 0.5 * (self.a**2 + self.b**2 + self.c**2 + self.d**2)
+
+    @property
     def singular(self) -> bool:
         return self.det == 0.0
 
@@ -202,6 +206,10 @@ class Diagonal(Operator):
     def excess(self, quieter: Diagonal) -> Diagonal:
         r, q = self.value, quieter.value
         return Diagonal(np.sqrt(np.maximum(0.0, (r - q) * (r + q))))
+
+    @property
+    def mean_square(self) -> float:
+        return float(np.square(self.value).mean())
 
     @property
     def singular(self) -> bool:

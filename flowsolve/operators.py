@@ -68,6 +68,11 @@ class Operator(ABC):
     def excess(self, quieter: Any) -> Operator:
         """The root of self selfᵀ − quieter quieterᵀ: the noise that is missing in ``quieter``."""
 
+    @property
+    @abstractmethod
+    def mean_square(self) -> float:
+        """The mean square of the singular values."""
+
     @staticmethod
     def each(operators: Sequence[Any], x: Tensor) -> Tensor:
         """Operator i applied to sample i of ``x``, for operators of this kind."""
@@ -168,6 +173,10 @@ class Scalar(Operator):
     def excess(self, quieter: Scalar) -> Scalar:
         return Scalar(math.sqrt(max(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
 
+    @property
+    def mean_square(self) -> float:
+        return self.value**2
+
     @staticmethod
     def each(operators: Sequence[Scalar], x: Tensor) -> Tensor:
         return torch.tensor([o.value for o in operators], dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 1)) * x
@@ -228,6 +237,10 @@ class Rows(Operator):
 
     def excess(self, quieter: Rows) -> Rows:
         return Rows(np.sqrt(np.maximum(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
+
+    @property
+    def mean_square(self) -> float:
+        return float(np.square(self.value).mean())
 
     @property
     def singular(self) -> bool:

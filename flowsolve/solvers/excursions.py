@@ -132,7 +132,7 @@ class PredictorCorrector(Wrapper):
     A Langevin step of size ½δR² on the level t is x − ½δRε̂ + √δ R z to first order in δ. It is taken as the hold to the quieter level of
     noise √(1−δ) R and the difference back, which keeps the variance to all orders. The paper's signal-to-noise ratio r
     gives δ = 4r², its norms ‖z‖ and ‖ε̂‖ being equal in the mean; here it is at most what the step before took away of the
-    variance, so that the corrector's own bias vanishes as the grid refines.
+    variance, in the mean over a sample's entries, so that the corrector's own bias vanishes as the grid refines.
 
     Attributes:
         snr: r, from 0 (no corrector: the inner solver) to 1/2.
@@ -150,6 +150,9 @@ class PredictorCorrector(Wrapper):
     @property
     def _extra(self) -> int:
         return self.corrections if self.snr else 0
+
+    def in_time(self) -> Solver:
+        return replace(self, inner=self.inner.in_time())
 
     @property
     def evaluations(self) -> int:
@@ -175,7 +178,8 @@ class PredictorCorrector(Wrapper):
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         check_downward(self, s, t)
         x, past = self.inner.step(flow, x, s, t, past)
-        delta = min(4.0 * self.snr**2, 1.0 - (t.sigma / s.sigma) ** 2)
+        kept = t.R.inverse() @ flow.process.bridge(s, t, 1.0)  # σ̄_t/σ̄_s
+        delta = min(4.0 * self.snr**2, 1.0 - kept.mean_square)
         for _ in range(self._extra):
             x = flow.move(x, t, replace(t, R=t.R * math.sqrt(1.0 - delta)), flow(x, t)) + fresh(t, delta, flow)
         return x, tuple(node._replace(taken=None) for node in past)
