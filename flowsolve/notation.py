@@ -119,7 +119,7 @@ def _sum(terms: Mapping[str, Operator]) -> str:
     text = ""
     for name, c in terms.items():
         if not c.zero or len(terms) == 1:
-            term = name if c.one else f"-{name}" if (-c).one else f"{c!r}*{name}"
+            term = name if c.one else f"-{name}" if (-c).one else f"{c!r}*{name}".replace(" ", "\xa0")  # a matrix stays in one line
             text += term if not text else f" - {term[1:]}" if term.startswith("-") else f" + {term}"
     return text
 
