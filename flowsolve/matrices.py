@@ -17,7 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .operators import Operator, Scalar
+from .operators import Basis, Operator, Scalar, combine
+
+EPS = np.finfo(np.float64).eps
+#: Sides of pictures are padded to multiples of this for the matrix product, which rounds a sample by its place in the batch otherwise.
+WHOLE = 4
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,10 @@ class Block(Operator):
         """The lower triangular root. What rounding has made negative by less than 1e-12 of the entries is taken for zero."""
         if not (self.a >= -1e-12 * abs(self.d) and self.d >= -1e-12 * abs(self.a)):
             raise ValueError(f"{self!r} is not positive: it has no root")
-        first = math.sqrt(max(0.0, self.a))
-        cross = 0.5 * (self.b + self.c) / first if first else 0.0
+        first, beside = math.sqrt(max(0.0, self.a)), 0.5 * (self.b + self.c)
+        cross = beside / first if first else 0.0
         rest = self.d - cross * cross
-        if rest < -1e-6 * abs(self.d):
+        if rest < -1e-6 * abs(self.d) or (first == 0.0 and abs(beside) > 1e-6 * abs(self.d)):
             raise ValueError(f"{self!r} is not positive: it has no root")
         return Block(first, 0.0, cross, math.sqrt(max(0.0, rest)))
 
@@ -149,26 +153,28 @@ class Diagonal(Operator):
         return Diagonal(self.value * other.value)
 
     def apply(self, x: Tensor) -> Tensor:
-        return self.sum_of([self], [x])
+        return combine((self,), (x,))
 
     @staticmethod
     def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
-        plain, groups = _split(tuple(operators))
-        spectrum: Tensor | None = None
-        for shape, terms in groups:
-            term = transform(_combined(terms, tensors)).mul_(shape.tensor(tensors[0]))
-            spectrum = term if spectrum is None else spectrum.add_(term)
-        if spectrum is None:
-            return _combined(plain, tensors)
-        out = back(spectrum)
-        return out.add_(_combined(plain, tensors)) if plain else out
+        out = operators[0]._times(tensors[0])
+        for operator, x in zip(operators[1:], tensors[1:], strict=True):
+            if operator.number is None:
+                out.add_(operator._times(x))  # not one kernel with the product: see Rows
+            else:
+                operator.number.add_to(out, x)
+        return out
+
+    def _times(self, x: Tensor) -> Tensor:
+        """The product in the basis of the transform, a new tensor."""
+        return x * self._tensor(x) if self.number is None else self.number.apply(x)
 
     @staticmethod
     def each(operators: Sequence[Any], x: Tensor) -> Tensor:
         values = torch.from_numpy(np.stack([o.value for o in operators])).to(x)
         return back(transform(x) * values.view(len(values), *[1] * (x.ndim - 3), *values.shape[1:]))
 
-    def tensor(self, x: Tensor) -> Tensor:
+    def _tensor(self, x: Tensor) -> Tensor:
         """The numbers in x's dtype, on its device: copied there once."""
         key = (x.dtype, x.device)
         if key not in self._copies:
@@ -180,9 +186,10 @@ class Diagonal(Operator):
         return {}
 
     @cached_property
-    def constant(self) -> bool:
-        """True if all the numbers are the same one."""
-        return bool((self.value == self.value.flat[0]).all())
+    def number(self) -> Scalar | None:
+        """The one number that all are, to rounding."""
+        low, high = float(self.value.min()), float(self.value.max())
+        return Scalar(high) if high - low <= 4.0 * EPS * max(-low, high) else None
 
     def __add__(self, other: Diagonal) -> Diagonal:
         return Diagonal(self.value + other.value)
@@ -228,58 +235,33 @@ class Diagonal(Operator):
         return f"{low:.6g}" if low == high else f"DCT({self.value.flat[0]:.6g} ... {self.value.flat[-1]:.6g})"
 
 
-#: (factor, number of the tensor) of each term of a combination.
-_Terms = tuple[tuple[Scalar, int], ...]
-
-
-@lru_cache(maxsize=4096)
-def _split(operators: tuple[Diagonal, ...]) -> tuple[_Terms, tuple[tuple[Diagonal, _Terms], ...]]:
-    """The numbers of each operator as α + β w with as few w as do: what is multiplied by one w is transformed as one tensor.
-
-    A step of DDIM is D x + (σ_t − D σ_s) o and so has one w, D, and one transform each way.
-    """
-    plain: list[tuple[Scalar, int]] = []
-    groups: dict[Diagonal, list[tuple[Scalar, int]]] = {}
-    for i, operator in enumerate(operators):
-        v, shape = operator.value, operator
-        if operator.constant:
-            plain.append((Scalar(float(v.flat[0])), i))
-            continue
-        alpha, beta = 0.0, 1.0
-        for known in groups:
-            low, high = known.value.argmin(), known.value.argmax()
-            slope = (v.flat[high] - v.flat[low]) / (known.value.flat[high] - known.value.flat[low])
-            rest = v.flat[low] - slope * known.value.flat[low]
-            scale = np.abs(v).max() + abs(slope) * np.abs(known.value).max()
-            if np.abs(v - rest - slope * known.value).max() <= 8 * np.finfo(np.float64).eps * scale:
-                alpha, beta, shape = float(rest), float(slope), known
-                break
-        if alpha:
-            plain.append((Scalar(alpha), i))
-        groups.setdefault(shape, []).append((Scalar(beta), i))
-    return tuple(plain), tuple((shape, tuple(terms)) for shape, terms in groups.items())
-
-
-def _combined(terms: _Terms, tensors: Sequence[Tensor]) -> Tensor:
-    return Scalar.sum_of([factor for factor, _ in terms], [tensors[i] for _, i in terms])
-
-
 @lru_cache(maxsize=64)
 def _cosines(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The orthonormal DCT-II as a matrix: row k is √(2/N) cos(π k (2n + 1)/2N), row 0 divided by √2."""
+    """The orthonormal DCT-II as a matrix: row k is √(2/N) cos(π k (2n + 1)/2N), row 0 divided by √2. Padded with zeros."""
     k, n = np.arange(size)[:, None], np.arange(size)
     matrix = np.sqrt(2.0 / size) * np.cos(np.pi * k * (2 * n + 1) / (2 * size))
     matrix[0] *= math.sqrt(0.5)
-    return torch.from_numpy(matrix).to(dtype=dtype, device=device)
+    return torch.from_numpy(np.pad(matrix, (0, -size % WHOLE))).to(dtype=dtype, device=device)
 
 
 def transform(x: Tensor) -> Tensor:
     """The orthonormal DCT-II of the last two dimensions."""
     rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
-    return rows @ (x @ columns.T)
+    return _between(rows, x, columns.T)
 
 
 def back(x: Tensor) -> Tensor:
     """The inverse of :func:`transform`."""
     rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
-    return rows.T @ (x @ columns)
+    return _between(rows.T, x, columns)
+
+
+def _between(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    if height % WHOLE or width % WHOLE:
+        x = torch.nn.functional.pad(x, (0, -width % WHOLE, 0, -height % WHOLE))
+        return (rows @ (x @ columns))[..., :height, :width]
+    return rows @ (x @ columns)
+
+
+Diagonal.basis = Basis(transform, back)

@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
+class Basis(NamedTuple):
+    """A basis of the states: the way into it, and the way back."""
+
+    into: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
+
+
 class Operator(ABC):
     """A linear map on states of one sample, applied to a whole batch by ``operator @ x``."""
+
+    #: The basis in which :meth:`sum_of` takes and gives tensors; None for that of the states.
+    basis: ClassVar[Basis | None] = None
 
     @abstractmethod
     def compose(self, other: Any) -> Operator: ...
@@ -80,7 +90,7 @@ class Operator(ABC):
 
     @staticmethod
     def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
-        """Σ operator @ tensor, in a fresh tensor of the first one's dtype, for operators of this kind: one kernel a term."""
+        """Σ operator @ tensor in the operators' basis, a fresh tensor of the first one's dtype, for operators of this kind."""
         first, *rest = operators
         if first.one and rest:
             out, start = rest[0].added_to(tensors[0], tensors[1]), 2
@@ -264,6 +274,9 @@ def multiplication(value: Any) -> Scalar | Rows:
 
 
 def combine(operators: Iterable[Operator], tensors: Iterable[Tensor]) -> Tensor:
-    """The linear combination Σ operator @ tensor, in a fresh tensor of the first one's dtype."""
+    """The linear combination Σ operator @ tensor of states, in a fresh tensor of the first one's dtype."""
     operators = tuple(operators)
-    return operators[0].sum_of(operators, tuple(tensors))
+    basis = operators[0].basis
+    if basis is None:
+        return operators[0].sum_of(operators, tuple(tensors))
+    return basis.back(operators[0].sum_of(operators, [basis.into(x) for x in tensors]))

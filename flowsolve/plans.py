@@ -21,19 +21,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from . import notation
 from .denoiser import Denoiser, Linear
 from .files import write
 from .flow import Leg, drive
-from .operators import Operator, combine
+from .operators import Basis, Operator
 from .processes import Level, Process
 from .program import Arrive, Combine, Draw, Evaluate, Instruction, Tracer
 
 
 class Watch(Protocol):
-    """Who is told of what happens in a run; may stop it by returning True from ``arrived``."""
+    """Who is told of what happens in a run; may stop it by returning True from ``arrived``. States are given to who looks at them."""
+
+    @property
+    def looks(self) -> bool: ...
 
     def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None: ...
 
@@ -162,23 +166,24 @@ class Plan:
         bound = self._bound.get(model)
         if bound is None:
             bound = self._bound[model] = self._bind(model)
+        basis = self.levels[0].R.basis
         values: list[Any] = [None] * bound.size
-        values[0] = x
+        values[0] = x if basis is None else basis.into(x)
         times = model.times(bound.asked, x)
         for item, free in bound.items:
             if isinstance(item, _Sum):
-                values[item.out] = combine(item.operators, [values[v] for v in item.terms])
+                values[item.out] = item.operators[0].sum_of(item.operators, [values[v] for v in item.terms])
             elif isinstance(item, _Ask):
-                values[item.out] = ask(model, values[item.x], item.level, item.linear, watch, times[item.number])
+                values[item.out] = ask(model, values[item.x], item.level, item.linear, watch, times[item.number], basis)
             elif isinstance(item, Draw):
-                values[item.out] = noise(item.number)
+                values[item.out] = noise(item.number) if basis is None else basis.into(noise(item.number))
             else:
                 x = values[item.x]
-                if watch.arrived(x, item.level):
+                if watch.arrived(basis.back(x) if basis is not None and watch.looks else x, item.level):
                     break
             for v in free:
                 values[v] = None
-        return x
+        return x if basis is None else basis.back(x)
 
     def _bind(self, model: Denoiser) -> _Bound:
         """The program in terms of the model's raw outputs."""
@@ -249,8 +254,16 @@ def _sum(out: int, terms: dict[int, Operator]) -> _Sum:
     return _Sum(out, tuple(terms), tuple(terms.values()))
 
 
-def ask(model: Denoiser, x: Tensor, level: Level, linear: Linear, watch: Watch, times: Tensor | None = None) -> Tensor:
-    """One evaluation: the network's output in the state's dtype."""
-    out = model.evaluate(x, level, times)
-    watch.evaluated(x, out, level, linear)
-    return out if out.dtype == x.dtype else out.to(x.dtype)
+def ask(
+    model: Denoiser, x: Tensor, level: Level, linear: Linear, watch: Watch, times: Tensor | None = None, basis: Basis | None = None
+) -> Tensor:
+    """One evaluation: the network's output in the state's dtype, both in ``basis``."""
+    if basis is None:
+        out = model.evaluate(x, level, times)
+        watch.evaluated(x, out, level, linear)
+        return out if out.dtype == x.dtype else out.to(x.dtype)
+    # What a network takes and gives in float32 changes its basis in float32, which costs less than half of float64.
+    single = model.correct_x0 is None and model.dtype not in (None, torch.float64)
+    out = model.evaluate(basis.back(x.float() if single else x), level, times)
+    watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
+    return basis.into(out.float() if single else out.to(x.dtype)).to(x.dtype)

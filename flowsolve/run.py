@@ -82,6 +82,10 @@ class _Record:
         self.path: list[Tensor] = []
         self.x0: list[Tensor] = []
 
+    @property
+    def looks(self) -> bool:
+        return bool(self.keep) or self.callback is not None
+
     def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
         self.asked.append(level)
         if "x0" in self.keep:

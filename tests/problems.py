@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,3 +65,66 @@ class Tanh(torch.nn.Module):
 
 def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
+
+
+#: Processes whose A and R are matrices; the shape of their data, and the times between which orders of convergence are measured.
+MATRIX_PROCESSES: dict[str, Process] = {"cld": flowsolve.CLD(), "blurring": flowsolve.Blurring((2, 3))}
+MATRIX_SHAPES: dict[str, tuple[int, ...]] = {"cld": (2,), "blurring": (2, 3)}
+MATRIX_SPANS: dict[str, tuple[float, float]] = {"cld": (1.0, 0.3), "blurring": (0.9, 0.3)}
+
+
+def matrix_mixture(name: str, process: Process | None = None) -> exact.Mixture:
+    """Three Gaussians as the data of a matrix process: those of :func:`mixture`, or isotropic ones among small pictures."""
+    process = process or MATRIX_PROCESSES[name]
+    if name == "cld":
+        return mixture(process)
+    means = torch.randn(3, *MATRIX_SHAPES[name], dtype=F64, generator=torch.Generator().manual_seed(0))
+    return exact.Mixture(process, [0.3, 0.5, 0.2], means, [0.09, 0.2, 0.15])
+
+
+def matrix_data(name: str, dtype: torch.dtype = F64) -> flowsolve.Denoiser:
+    """:func:`matrix_mixture` as a network of this dtype that returns the data alone."""
+    law = matrix_mixture(name)
+
+    def net(x: Tensor, t: Tensor) -> Tensor:
+        level = law.process.level(min(float(t[0]), law.process.t_max))  # rounded, up perhaps
+        return law.process.data(law(x, level).x0).to(dtype)
+
+    return flowsolve.Denoiser(net, law.process, "x0", law.shape, time="t", dtype=dtype)
+
+
+@lru_cache(maxsize=8)
+def matrix_run(name: str, noisy: float, quiet: float, n: int = 16) -> tuple[exact.Mixture, Tensor, Tensor]:
+    """The mixture, states at t = ``noisy``, and the ODE's exact ends at t = ``quiet`` (DOP853 at 3e-14)."""
+    model = matrix_mixture(name)
+    start = model.draw(n, level=noisy)
+    return model, start, flowsolve.solve(model, solver="scipy:DOP853", rtol=3e-14, atol=1e-15, grid=[noisy, quiet], start=start).x
+
+
+def dense(operator: flowsolve.operators.Operator, shape: tuple[int, ...]) -> Tensor:
+    """The matrix of an operator on flattened states of this shape, a column for each entry."""
+    size = torch.Size(shape).numel()
+    return (operator @ torch.eye(size, dtype=F64).view(size, *shape)).flatten(1).T
+
+
+def marginal_covariance(process: Process, shape: tuple[int, ...], c: float, t: float) -> Tensor:
+    """A C Aᵀ + R Rᵀ at t, on flattened states, for data N(0, c)."""
+    level, state = process.level(t), process.state_shape(shape)
+    data = torch.Size(shape).numel()
+    clean = process.state(torch.eye(data, dtype=F64).view(data, *shape)).flatten(1)
+    a, r = dense(level.A, state), dense(level.R, state)
+    return c * (clean @ a.T).T @ (clean @ a.T) + r @ r.T
+
+
+def run_covariance(process: Process, shape: tuple[int, ...], c: float, solver: Any, times: list[float], **options: Any) -> Tensor:
+    """The covariance that a run from the exact marginal ends with, for data N(0, c).
+
+    The exact denoiser is linear, and so is the run in its start and its draws: a batch of unit vectors gives the whole map.
+    """
+    draws, state = flowsolve.plan(solver, process, grid=times, **options).draws, process.state_shape(shape)
+    d, model = torch.Size(state).numel(), exact.Gaussian(process, torch.zeros(shape, dtype=F64), c)
+    unit = torch.eye((1 + draws) * d, dtype=F64).view(-1, 1 + draws, *state)
+    ends = flowsolve.solve(model, solver=solver, grid=times, start=unit[:, 0], noise=unit[:, 1:].transpose(0, 1), **options).x
+    columns = ends.flatten(1).T
+    carry, noise = columns[:, :d], columns[:, d:]
+    return carry @ marginal_covariance(process, shape, c, times[0]) @ carry.T + noise @ noise.T

@@ -45,7 +45,7 @@ class Blurring(MatrixProcess):
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if not (isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(k, int) and k >= 1 for k in size)):
+        if not (isinstance(size, (tuple, list)) and len(size) == 2 and all(type(k) is int and k >= 1 for k in size)):
             raise ValueError(f"size={self.size!r}: expected the height and width of the pictures, such as (32, 32)")
         object.__setattr__(self, "size", tuple(size))
         if not (isinstance(self.sigma_max, (int, float)) and 0.0 <= self.sigma_max < math.inf):

@@ -27,7 +27,7 @@ from .base import Level
 from .matrix import MatrixProcess
 
 _GAUSS = np.polynomial.legendre.leggauss(24)
-#: Length of the substeps, in u + ln u, in which Q is integrated for λ other than 0 and 1. The error at λ = 1 is below 1e-10.
+#: Length of the substeps, in max(1, λ²) (u + ln u), in which Q is integrated for λ other than 0 and 1. Errors are below 1e-10.
 SUBSTEP = 0.05
 
 
@@ -147,7 +147,7 @@ def _angle(process: CLD, u: np.ndarray) -> np.ndarray:
 def _q(process: CLD, noisy: float, quiet: float, lam: float) -> np.ndarray:
     """Q from u = noisy to quiet, dQ/du = (λ²/2)(…)Q, by Magnus' expansion to order six in w = u + ln u."""
     start, end = (u + math.log(u) for u in (noisy, quiet))
-    w = np.linspace(start, end, 1 + math.ceil(abs(end - start) / SUBSTEP))
+    w = np.linspace(start, end, 1 + math.ceil(abs(end - start) * max(1.0, lam * lam) / SUBSTEP))
     h = w[1] - w[0]
     # The nodes of Gauss's formula of order six; at u + ln u = w the u is Lambert's W(eʷ).
     u = lambertw(np.exp([0.5 * (w[1:] + w[:-1]) + c * h for c in (-math.sqrt(0.15), 0.0, math.sqrt(0.15))])).real
