@@ -65,6 +65,7 @@ def option(text: str) -> tuple[str, Any]:
 
 def add_model(add: Callable[..., Any]) -> None:
     """The arguments :func:`model` reads."""
+    add("--process", metavar="NAME", help="which digits model: cosine, cld or blurring (default: cosine)")
     add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
     add("--weights", type=Path, metavar="FILE", help="the digits model with weights that `flowsolve train` wrote")
     add("--device", metavar="NAME", help="where the digits model runs: cpu, cuda, mps, ... (default: cpu)")
@@ -97,7 +98,7 @@ def say(arguments: argparse.Namespace, line: object) -> None:
 def model(arguments: argparse.Namespace) -> Denoiser:
     """The model a command is to work on. Raises Usage if there is none such; what the user's own code raises passes through."""
     if arguments.model is not None:
-        for name in ("label", "weights", "device"):
+        for name in ("process", "label", "weights", "device"):
             if getattr(arguments, name) is not None:
                 raise Usage(f"--{name} is for the digits model and cannot be combined with --model")
         return _imported(arguments.model)
@@ -106,8 +107,9 @@ def model(arguments: argparse.Namespace) -> Denoiser:
     from .models import digits
 
     torch.set_num_threads(1)  # the network is small: a second thread would mostly wait for the first
+    process = arguments.process or "cosine"
     try:
-        return digits.digits(label=arguments.label, weights=arguments.weights, device=arguments.device)
+        return digits.digits(label=arguments.label, process=process, weights=arguments.weights, device=arguments.device)
     except FileNotFoundError as error:
         raise Usage(f"there is no file of weights {arguments.weights}") if arguments.weights else error from None
     except (AssertionError, RuntimeError) as error:  # what torch raises for a device that it does not have

@@ -168,8 +168,13 @@ def _train(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     if arguments.seconds is not None and arguments.steps is not None:
         raise Usage("--seconds and --steps cannot be combined: give one of the two")
-    length: dict[str, Any] = {key: value for key in ("seconds", "steps") if (value := getattr(arguments, key)) is not None}
-    result = digits.train_digits(arguments.out, **length, seed=arguments.seed, resume=not arguments.fresh, progress=not arguments.quiet)
+    try:
+        recipe = digits.recipe(arguments.process or "cosine")
+    except ValueError as error:
+        raise Usage(error) from error
+    out = arguments.out or Path("runs", Path(recipe.file).stem)
+    given: dict[str, Any] = {key: value for key in ("process", "seconds", "steps") if (value := getattr(arguments, key)) is not None}
+    result = digits.train_digits(out, **given, seed=arguments.seed, resume=not arguments.fresh, progress=not arguments.quiet)
     shared.say(arguments, f"{result['steps']} steps, {result['seconds']:.0f} s, loss {result['loss']:.4f}, weights in {result['weights']}")
     return 0
 
@@ -202,6 +207,7 @@ examples:
   flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
   flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
   flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
+  flowsolve sample --process cld --solver unipc3 --nfe 20
   flowsolve train --seconds 60 --out runs/digits
   flowsolve solvers
 """
@@ -244,9 +250,10 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", cli_compare.run, "compare solvers from the same starts", cli_compare.EXAMPLES)
     cli_compare.add_arguments(compare.add_argument)
 
-    train = command("train", _train, "train the digits model again")
+    train = command("train", _train, "train a digits model again")
     add = train.add_argument
-    add("--out", type=Path, default=Path("runs/digits"), metavar="DIR", help="where weights and state go (default: runs/digits)")
+    add("--process", metavar="NAME", help="which one: cosine, cld or blurring (default: cosine)")
+    add("--out", type=Path, metavar="DIR", help="where weights and state go (default: runs/digits, runs/digits_cld, ...)")
     add("--seconds", type=shared.seconds, metavar="S", help="train for about S seconds")
     add("--steps", type=shared.positive, metavar="N", help="train for N steps")
     add("--seed", type=shared.seed, default=0, metavar="S", help="the run's seed (default: 0)")

@@ -8,6 +8,9 @@ With :math:`x_s = A_s x_0 + R_s\varepsilon` at a noisier level s and :math:`q_\s
 
 (eq. 16 for σ; in the paper's VP, s is its t and t its t − 1). The sum over a grid is :math:`L_\gamma` (Theorem 1); η = 1 makes σ
 the posterior's and the sum DDPM's bound (arXiv 2006.11239, eq. 5); γ = 1 is :math:`L_\text{simple}` (its eq. 14).
+
+Where A and R are matrices there is :math:`L_\text{simple}` alone: hybrid score matching with velocities that are all noise
+(arXiv 2112.07068, section 3.2), the loss on pixels of blurring diffusion (arXiv 2209.05557, section 4).
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ TARGETS: dict[str, Callable[[float, float, float], tuple[float, float]]] = {
     "F": lambda a, r, c: (r / (c * math.hypot(r, a * c)), -a * c / math.hypot(r, a * c)),
 }
 
-#: loss(model, x0, eps, levels): x0 and eps (batch, *shape), one level for each sample; one number for each sample, (batch,).
+#: loss(model, x0, eps, levels): x0 (batch, *shape), eps (batch, *state_shape), a level for each sample; a number for each, (batch,).
 Loss = Callable[[Denoiser, Tensor, Tensor, Sequence[Level]], Tensor]
 
 
@@ -51,7 +54,7 @@ def _each(operators: Sequence[Operator], x: Tensor) -> Tensor:
 
 
 def _target(model: Denoiser, x0: Tensor, eps: Tensor, levels: Sequence[Level]) -> Tensor:
-    """What the network should return."""
+    """What the network should return for clean states ``x0``."""
     if model.predicts in ("eps", "x0"):
         return eps if model.predicts == "eps" else x0
     pairs = [TARGETS[model.predicts](_number(level.A), _number(level.R), model.sigma_data) for level in levels]
@@ -72,8 +75,10 @@ def simple(model: Denoiser, x0: Tensor, eps: Tensor, levels: Sequence[Level], *,
     r""":math:`L_\text{simple}`: the mean square error over a sample's dimensions, every level weighing the same.
 
     Args:
-        model: its ``correct_x0`` is left out: training is of the network itself.
-        x0, eps: data and standard normal noise, (batch, *shape).
+        model: its ``correct_x0`` is left out: training is of the network itself. A network that predicts x0 may return the data
+            alone, which are then all that is compared.
+        x0: data, (batch, *shape).
+        eps: standard normal noise, (batch, *state_shape).
         levels: the level of each sample.
         on: the quantity compared: None for the network's own output, whatever it predicts; "eps" for DDPM's loss, on ε whatever
             the network predicts; "x0" for that on x0. The three differ by a weight for each level.
@@ -82,13 +87,22 @@ def simple(model: Denoiser, x0: Tensor, eps: Tensor, levels: Sequence[Level], *,
         (batch,).
 
     Raises:
-        ValueError: for another ``on``, and for a prediction the process does not have.
+        ValueError: for another ``on``, noise of another shape, a prediction the process does not have, and a network that
+            returns another shape than it should.
     """
     if on not in (None, "eps", "x0"):
         raise ValueError(unknown("on", on, ("eps", "x0")))
-    x = _each([level.A for level in levels], x0) + _each([level.R for level in levels], eps)
-    error = _output(model, x, levels).to(x.dtype) - _target(model, x0, eps, levels)
+    state = model.process.state(x0)
+    if eps.shape != state.shape:
+        raise ValueError(f"eps has shape {tuple(eps.shape)}; expected the states', {tuple(state.shape)}")
+    x = _each([level.A for level in levels], state) + _each([level.R for level in levels], eps)
+    out = _output(model, x, levels).to(x.dtype)
+    target = x0 if model.predicts == "x0" and out.shape == x0.shape else _target(model, state, eps, levels)
+    if out.shape != target.shape:
+        raise ValueError(f"the network returned shape {tuple(out.shape)}; expected {tuple(target.shape)} (it predicts {model.predicts})")
+    error = out - target
     if on is not None:
+        error = error if error.shape == x.shape else model.process.state(error)  # what else a state has is known, without error
         # Estimates are linear in the output, so their errors are the output's times a coefficient.
         plain = replace(model, correct_x0=None)
         error = _each([getattr(plain.linear(level), on)[1] for level in levels], error)
@@ -96,7 +110,9 @@ def simple(model: Denoiser, x0: Tensor, eps: Tensor, levels: Sequence[Level], *,
 
 
 def _x0_weight(s: Level, t: Level, eta: float) -> float:
-    """The KL's factor of ‖x0 − x̂0‖², which is finite at pure noise, where γ is not."""
+    """The KL's factor of ‖x0 − x̂0‖², which is finite at pure noise, where γ is not. Raises ValueError for matrices."""
+    for operator in (s.A, s.R, t.A, t.R):
+        _number(operator)
     if not s.sigma > t.sigma > 0.0:
         raise ValueError(
             f"expected a noisier level s and a quieter one t that is noisy still, got s: {s}, t: {t} "
@@ -116,7 +132,7 @@ def gamma(s: Level, t: Level, eta: float = 1.0) -> float:
     r""":math:`\gamma = k^2/2\sigma^2`, the weight of ‖ε − ε_θ‖² for the step from level s to the quieter t; inf from pure noise.
 
     Raises:
-        ValueError: unless σ̄_s > σ̄_t > 0 and 0 < σ_η ≤ R_t.
+        ValueError: unless σ̄_s > σ̄_t > 0 and 0 < σ_η ≤ R_t, and where A and R are matrices.
     """
     return _x0_weight(s, t, eta) * s.sigma**2
 
@@ -136,7 +152,7 @@ def l_gamma(model: Denoiser, x0: Tensor, levels: Sequence[Level], *, eta: float 
         One number for each sample, (n,), in float64.
 
     Raises:
-        ValueError: for levels that do not go down, or an η for which there is no σ.
+        ValueError: for levels that do not go down, an η for which there is no σ, or where A and R are matrices.
     """
     weights = [_x0_weight(s, t, eta) for s, t in pairwise(levels)]
     total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
@@ -177,7 +193,7 @@ def bound(model: Denoiser, x0: Tensor, levels: Sequence[Level], *, bins: int = 2
         seed: as in :func:`l_gamma`.
 
     Raises:
-        ValueError: for data that are not on the bins, or levels that do not go down.
+        ValueError: for data that are not on the bins, levels that do not go down, or where A and R are matrices.
     """
     levels = list(levels[:-1] if levels[-1].clean else levels)
     if not (isinstance(bins, int) and bins >= 2):

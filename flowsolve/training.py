@@ -128,7 +128,7 @@ def train(
             torch.manual_seed(int(np.random.SeedSequence([seed, k]).generate_state(1, np.uint64)[0] >> 1))
             pick = torch.randint(len(data), (batch_size,))
             levels = _levels(model.process, (torch.arange(batch_size) + torch.rand((), dtype=torch.float64)) / batch_size)
-            x0, eps = data[pick], torch.randn(batch_size, *model.shape).to(data)
+            x0, eps = data[pick], torch.randn(batch_size, *model.state_shape).to(data)
             asked = plain
             if labels is not None:
                 dropped = (torch.rand(batch_size) < drop).to(labels.device)

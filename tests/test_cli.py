@@ -101,6 +101,7 @@ def test_options_reach_the_solver(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["sample", "--save-tensor", "x.txt"], ".npz"),
         (["train", "--seconds", "1", "--steps", "1"], "one of the two"),
         (["train", "--seconds", "nan"], "seconds"),
+        (["train", "--process", "bluring"], "Did you mean 'blurring'"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(
@@ -120,7 +121,10 @@ def test_unknown_weights_and_device(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main(["sample", "--weights", "none.safetensors"]) == 2
     assert main(["sample", "--device", "abacus"]) == 2
     assert main(["sample", "--label", "12"]) == 2
-    weights, device, label = capsys.readouterr().err.splitlines()
+    assert main(["sample", "--process", "cdl"]) == main(["compare", "--process", "cdl"]) == 2
+    assert main(["sample", "--process", "cld", "--weights", str(digits.WEIGHTS)]) == 2
+    weights, device, label, process, again, others = capsys.readouterr().err.splitlines()
+    assert "Did you mean 'cld'" in process and process == again and "not weights of the digits model on process='cld'" in others
     assert "none.safetensors" in weights and "abacus" in device and "0 to 9" in label
 
 
@@ -258,6 +262,22 @@ def test_train_passes_its_arguments_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert main(["train", "--out", str(tmp_path), "--seconds", "2", "--seed", "5", "--fresh"]) == 0
     assert seen == {"out": tmp_path, "seconds": 2.0, "seed": 5, "resume": False, "progress": True}
     assert "digits.safetensors" in capsys.readouterr().out
+
+
+def test_the_process_reaches_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.undo()  # the real models
+    monkeypatch.chdir(tmp_path)
+    for process in ("cld", "blurring"):
+        argv = ["sample", "-q", "--process", process, "--label", "3", "--n", "2", "--nfe", "3", "--save-tensor", f"{process}.npy"]
+        assert main(argv) == 0
+        x = np.load(f"{process}.npy")
+        np.testing.assert_array_equal(x, flowsolve.sample(digits.digits(3, process=process), solver="ddim", n=2, nfe=3, seed=0).numpy())
+    assert main(["compare", "-q", "--process", "cld", "--solvers", "ddim", "--nfe", "3", "-n", "2"]) == 0
+    assert Path("compare.png").is_file()
+    assert main(["sample", "--process", "cld", "--model", "mine.py:denoiser"]) == 2
+    assert "--process is for the digits model and cannot be combined with --model" in capsys.readouterr().err
+    assert main(["train", "-q", "--process", "cld", "--steps", "1"]) == 0
+    assert Path("runs/digits_cld/digits_cld.safetensors").is_file()
 
 
 def _environment() -> dict[str, str]:

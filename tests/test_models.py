@@ -1,4 +1,4 @@
-"""The shipped model: what it accepts, what it says, and that its card tells the truth."""
+"""The shipped models: what they accept, what they say, and that their card tells the truth."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import torch
 import flowsolve
 from flowsolve.models import digits as module
 from flowsolve.models import quality
-from flowsolve.models.digits import WEIGHTS, data, digits, load, train_digits
+from flowsolve.models.digits import RECIPES, WEIGHTS, data, digits, load, train_digits
+from flowsolve.models.preconditioned import Preconditioned
 from flowsolve.models.unet import UNet
 
 CARD = Path(module.__file__).with_name("DIGITS.md").read_text(encoding="utf-8")
 SAMPLES = 200
+MATRICES = {"cld": flowsolve.CLD(), "blurring": flowsolve.Blurring(8, sigma_max=2.5)}
 
 
 def card(pattern: str) -> float:
@@ -192,3 +194,76 @@ def test_the_card_s_figures_are_what_the_weights_give():
         assert measured.accuracy == pytest.approx(claimed["accuracy"], abs=3 * (0.013 / SAMPLES) ** 0.5)
         assert measured.nearest == pytest.approx(claimed["nearest"], abs=0.12)
         assert claimed["frechet"] - 0.05 < measured.frechet < claimed["frechet"] + 0.6
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_models_on_matrices_are_as_described(name):
+    model = digits(4, process=name)
+    assert model.process == MATRICES[name] and model.predicts == "x0" and model.shape == (1, 8, 8) and model.dtype == torch.float32
+    assert isinstance(model.net, Preconditioned) and not any(p.requires_grad for p in model.net.parameters())
+    assert digits(process=name).net is model.net and digits(process=name, dtype=torch.float64).dtype == torch.float64
+    file = WEIGHTS.with_name(RECIPES[name].file)
+    assert file.stat().st_size < 300_000 and hashlib.sha256(file.read_bytes()).hexdigest() in CARD
+    assert f"{sum(p.numel() for p in model.net.parameters()):,}" in CARD
+    x = flowsolve.sample(model, n=2, nfe=4, seed=0)
+    assert x.shape == (2, 1, 8, 8) and torch.equal(x, flowsolve.sample(model, n=2, nfe=4, seed=0))
+    double = flowsolve.sample(digits(4, process=name, dtype=torch.float64), n=2, nfe=4, seed=0)
+    torch.testing.assert_close(x, double, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_card_s_figures_of_the_models_on_matrices(name):
+    labels = torch.arange(SAMPLES) % 10
+    for solver, nfe in (("unipc3", 20), ("ddim", 50)):
+        row = rf"{name}, {solver}, nfe={nfe}, by class"
+        claimed = [card(rf"{row} \|{'[^|]+[|]' * i} (\S+) \|") for i in range(3)]
+        x = flowsolve.sample(digits(labels, process=name), solver=solver, nfe=nfe, n=SAMPLES, seed=0)
+        measured = quality.measure("", x, labels)
+        # Three standard errors of a share, and Fréchet distances grow as samples fall, as above.
+        assert measured.accuracy == pytest.approx(claimed[1], abs=3 * (claimed[1] * (1 - claimed[1]) / SAMPLES) ** 0.5)
+        assert measured.nearest == pytest.approx(claimed[2], abs=0.15)
+        assert claimed[0] - 0.05 < measured.frechet < claimed[0] + 0.6
+    with pytest.raises(ValueError, match="scalar processes"):
+        quality.bits_per_dimension(digits(process=name))
+
+
+def test_processes_that_have_no_model():
+    for call in (lambda: digits(process="cdl"), lambda: train_digits("nowhere", process="cdl"), lambda: load(WEIGHTS, "cdl")):
+        with pytest.raises(ValueError, match=r"process='cdl' is not known\. Did you mean 'cld'"):
+            call()
+    assert not Path("nowhere").exists()
+    for name, file in (("cosine", "digits_cld"), ("cld", "digits_blurring"), ("blurring", "digits")):
+        with pytest.raises(ValueError, match=rf"{file}\.safetensors'.* not weights of the digits model on process='{name}'"):
+            digits(process=name, weights=WEIGHTS.with_name(f"{file}.safetensors"))
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_training_on_matrices(tmp_path, name):
+    facts = train_digits(tmp_path, process=name, steps=4, progress=False)
+    assert facts["weights"] == tmp_path / f"digits_{name}.safetensors"
+    model = digits(3, process=name, weights=facts["weights"])
+    assert flowsolve.sample(model, n=1, nfe=2, seed=0).isfinite().all()
+    before = facts["weights"].read_bytes()
+    train_digits(tmp_path, process=name, steps=4, progress=False)
+    assert facts["weights"].read_bytes() == before
+    with pytest.raises(ValueError, match="but the checkpoint"):
+        train_digits(tmp_path, steps=4, progress=False)
+
+
+@pytest.mark.parametrize("process", [*MATRICES.values(), flowsolve.VP.cosine()], ids=lambda p: type(p).__name__)
+def test_preconditioning_is_the_best_linear_estimate(process):
+    """Of clean states with covariance σ²: the residual has the covariance C and nothing to do with the state."""
+    net, n, shape = Preconditioned(torch.nn.Identity(), process, 0.85), 40_000, process.state_shape((1, 8, 8))
+    clean, eps = torch.randn(2, n // 64, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    clean = 0.85 * clean
+    for t in (process.t_min, 0.05, 0.4, process.t_max):
+        level, (white, K, root) = process.level(t), net.coefficients(t)
+        x = level.A @ clean + level.R @ eps
+        unit, rest = white @ x, root.inverse() @ (clean - K @ x)
+        for a, b, expected in ((unit, unit, 1.0), (rest, rest, 1.0), (unit, rest, 0.0)):
+            assert (a * b).mean(0).mean().item() == pytest.approx(expected, abs=5 / n**0.5)
+
+
+def test_a_time_that_was_rounded_up_is_the_last_one():
+    net = Preconditioned(torch.nn.Identity(), flowsolve.Blurring(8), 0.85)
+    assert net.coefficients(float(torch.tensor(0.996).nextafter(torch.tensor(1.0)))) == net.coefficients(0.996)

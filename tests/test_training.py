@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 import flowsolve
 from flowsolve.denoiser import PREDICTIONS
+from flowsolve.models.unet import UNet
 from flowsolve.noise import normal
 from flowsolve.training import bound, gamma, l_gamma, simple, train
 
@@ -172,6 +174,95 @@ def test_l_simple_of_every_prediction(predicts):
         assert simple(right, x0[i : i + 1], eps[i : i + 1], [level]).item() < 1e-20
     with pytest.raises(ValueError, match="on='epsilon' is not known"):
         simple(model, x0, eps, levels, on="epsilon")
+
+
+MATRICES = {"CLD": (flowsolve.CLD(), (1e-3, 0.1, 0.7, 1.0)), "Blurring": (flowsolve.Blurring((4, 6)), (0.0, 0.05, 0.4, 0.9))}
+PICTURE = (1, 4, 6)
+
+
+def with_matrices(name: str, returned: str):
+    """(process, predicts, levels, clean data, ε, states, what a network that returns "eps", "x0" or only the "data" should return)."""
+    process, times = MATRICES[name]
+    levels = [process.level(t) for t in times]
+    g = torch.Generator().manual_seed(0)
+    x0 = torch.randn(4, *PICTURE, dtype=torch.float64, generator=g)
+    eps = torch.randn(4, *process.state_shape(PICTURE), dtype=torch.float64, generator=g)
+    clean = process.state(x0)
+    x = torch.cat([level.A @ clean[i : i + 1] + level.R @ eps[i : i + 1] for i, level in enumerate(levels)])
+    return process, "eps" if returned == "eps" else "x0", levels, x0, eps, x, {"eps": eps, "x0": clean, "data": x0}[returned]
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("returned", ["eps", "x0", "data"])
+def test_l_simple_where_a_and_r_are_matrices(name, returned):
+    process, predicts, levels, x0, eps, x, target = with_matrices(name, returned)
+    seen = []
+
+    def right(state: Tensor, time: Tensor, off: float = 0.0) -> Tensor:
+        seen.append((state, time))
+        return target + off * torch.arange(1.0, 1.0 + target[0].numel(), dtype=torch.float64).view(target.shape[1:])
+
+    exactly = flowsolve.Denoiser(right, process, predicts, PICTURE, dtype=torch.float64, time="t")
+    for on in (None, "eps", "x0"):
+        assert torch.equal(simple(exactly, x0, eps, levels, on=on), torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(seen[0][0], x, rtol=1e-13, atol=1e-13)
+    assert seen[0][1].tolist() == [level.t for level in levels]
+    model = replace(exactly, net=partial(right, off=0.1))
+    measured = {on: simple(model, x0, eps, levels, on=on) for on in (None, "eps", "x0")}
+    for i, level in enumerate(levels):
+        row = slice(i, i + 1)
+        one = replace(model, net=lambda state, time, row=row: right(state, time, off=0.1)[row])
+        errors = {None: one.net(x[row], x) - target[row]}
+        guess = one(x[row], level)
+        errors |= {"eps": guess.eps - eps[row], "x0": guess.x0 - process.state(x0[row])}
+        for on, error in errors.items():
+            assert measured[on][i].item() == pytest.approx(error.square().mean().item(), rel=1e-6)
+
+
+def test_a_network_that_returns_positions_is_one_that_knows_the_velocities():
+    process, _, levels, x0, eps, _, _ = with_matrices("CLD", "data")
+    positions = flowsolve.Denoiser(lambda x, time: 0.5 * x[:, :1], process, "x0", PICTURE, dtype=torch.float64)
+    states = replace(positions, net=lambda x, time: process.state(0.5 * x[:, :1]))
+    for on in ("eps", "x0"):
+        assert torch.equal(simple(positions, x0, eps, levels, on=on), simple(states, x0, eps, levels, on=on))
+    torch.testing.assert_close(simple(positions, x0, eps, levels), 2.0 * simple(states, x0, eps, levels))  # of half as many numbers
+
+
+def test_shapes_that_do_not_fit_the_process_are_said():
+    process, _, levels, x0, eps, _, _ = with_matrices("CLD", "data")
+    for predicts, net in (("eps", lambda x, time: x[:, :1]), ("x0", lambda x, time: x[:, :0])):
+        model = flowsolve.Denoiser(net, process, predicts, PICTURE, dtype=torch.float64)
+        with pytest.raises(ValueError, match=rf"network returned shape \(4, [01], 4, 6\); expected \(4, 2, 4, 6\).*predicts {predicts}"):
+            simple(model, x0, eps, levels)
+        with pytest.raises(ValueError, match=r"eps has shape \(4, 1, 4, 6\); expected the states', \(4, 2, 4, 6\)"):
+            simple(model, x0, eps[:, :1], levels)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_bound_is_for_scalar_processes(name):
+    process, predicts, levels, x0, *_ = with_matrices(name, "eps")
+    model = flowsolve.Denoiser(wrong, process, predicts, PICTURE, dtype=torch.float64)
+    for misuse in (
+        lambda: gamma(levels[2], levels[1]),
+        lambda: l_gamma(model, x0, levels[::-1]),
+        lambda: bound(model, x0.sign(), levels[::-1]),
+    ):
+        with pytest.raises(ValueError, match="defined for scalar processes; a matrix process"):
+            misuse()
+
+
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("returned", ["eps", "data"])
+def test_training_lowers_the_loss_where_a_and_r_are_matrices(name, returned):
+    process, predicts, *_, target = with_matrices(name, returned)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = UNet(process.state_shape(PICTURE)[0], base=8, classes=0, outputs=target.shape[1])
+    model = flowsolve.Denoiser(net, process, predicts, PICTURE, time="t")
+    data = torch.linspace(-1, 1, 24).view(1, *PICTURE).repeat(2, 1, 1, 1) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    trained = train(model, data, steps=80, batch_size=32, lr=8e-3, warmup=5, ema=0.9)
+    assert trained.losses[-20:].mean() < 0.8 * trained.losses[:5].mean()
+    assert flowsolve.sample(trained.model, n=2, nfe=4, seed=0).shape == (2, *PICTURE)
 
 
 class Small(torch.nn.Module):

@@ -1,4 +1,4 @@
-"""How good the digits model is, measured: ``python -m flowsolve.models.quality``.
+"""How good a digits model is, measured: ``python -m flowsolve.models.quality [--process cld]``.
 
 Three figures for 2,000 samples, 200 of each class: the Fréchet distance between Gaussians fitted to the pixels of samples
 and of data, how many a classifier trained on real digits takes for what was asked, and how near the samples are to their
@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..arguments import names
 from ..denoiser import Denoiser
 from ..grids import Uniform
 from ..objectives import bound
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
-from .digits import BINS, CLASSES, _require, data, digits
+from .digits import BINS, CLASSES, RECIPES, _require, data, digits
 
 
 class Quality(NamedTuple):
@@ -115,17 +116,20 @@ def bits_per_dimension(model: Denoiser | None = None, *, steps: int = 100, seed:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(prog="python -m flowsolve.models.quality", description="Measure the digits model.")
+    parser = argparse.ArgumentParser(prog="python -m flowsolve.models.quality", description="Measure a digits model.")
+    parser.add_argument("--process", choices=RECIPES, default="cosine", help="which model (default: cosine)")
     parser.add_argument("--weights", help="a file of weights (default: the shipped one)")
+    parser.add_argument("--solvers", type=names, default=(DEFAULT_SOLVER, "ddim"), help="names with commas (default: auto,ddim)")
     parser.add_argument("--nfe", type=int, default=DEFAULT_NFE)
     parser.add_argument("-n", type=int, default=2000, help="samples in each row (default: 2000)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     print(HEADER)
-    model = digits(weights=given.weights)
-    for row in report(model, nfe=given.nfe, n=given.n, seed=given.seed):
+    model = digits(process=given.process, weights=given.weights)
+    for row in report(model, solvers=given.solvers, nfe=given.nfe, n=given.n, seed=given.seed):
         print(row)
-    print(f"variational bound on held-out digits: {bits_per_dimension(model):.3f} bits per dimension")
+    if model.process.scalar:
+        print(f"variational bound on held-out digits: {bits_per_dimension(model):.3f} bits per dimension")
 
 
 if __name__ == "__main__":

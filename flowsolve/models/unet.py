@@ -45,15 +45,16 @@ class UNet(nn.Module):
     """Two resolutions, ``base`` and 2 ``base`` channels, attention at the lower one; 133k parameters by default.
 
     Args:
-        channels: of the images, whose sides must be even.
+        channels: of what comes in, whose sides must be even.
         base: channels at full resolution, a multiple of 8.
         classes: number of classes, 0 for a network without; class number ``classes`` is the null class.
+        outputs: channels of what goes out, ``channels`` by default.
 
     Called as ``net(x, time, label=None)``: x (batch, channels, height, width), time (batch,) in [0, 1], label None (the
-    null class), an integer, or an integer tensor of shape () or (batch,). Returns x's shape.
+    null class), an integer, or an integer tensor of shape () or (batch,). Returns (batch, outputs, height, width).
     """
 
-    def __init__(self, channels: int = 1, base: int = 16, classes: int = 10) -> None:
+    def __init__(self, channels: int = 1, base: int = 16, classes: int = 10, outputs: int | None = None) -> None:
         super().__init__()
         width = 4 * base
         self.base, self.classes = base, classes
@@ -67,7 +68,7 @@ class UNet(nn.Module):
         self.middle2 = Residual(4 * base, 2 * base, width)
         self.up = nn.Conv2d(2 * base, base, 3, padding=1)
         self.last = nn.ModuleList((Residual(2 * base, base, width), Residual(2 * base, base, width)))
-        self.norm, self.out = nn.GroupNorm(8, base), nn.Conv2d(base, channels, 3, padding=1)
+        self.norm, self.out = nn.GroupNorm(8, base), nn.Conv2d(base, outputs or channels, 3, padding=1)
         nn.init.zeros_(self.out.weight)
 
     def _labels(self, label: Tensor | int | None, x: Tensor) -> Tensor:
