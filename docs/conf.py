@@ -25,6 +25,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
     "zoo_tables",
+    "matplotlib.sphinxext.plot_directive",
 ]
 exclude_patterns = ["_build", "generated"]
 
@@ -55,15 +56,20 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 maximum_signature_line_length = 100
 
+plot_formats = ["svg"]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"svg.hashsalt": "flowsolve"}
+
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-MARK = re.compile(r"(`[^`]*`)|(\*(?=shape\b)|\|(?=[^|\s\\]+\|))")
+MARK = re.compile(r"(`[^`]*`)|(\*(?=(?:state_)?shape\b|state\b)|\|(?=[^|\s\\]+\|))")
 
 
 def escape_marks(app, what, name, obj, options, lines):
-    """In a docstring ``(n, *shape)`` is a shape, not the beginning of an emphasis, and ``|x|`` a norm, not a substitution."""
+    """In a docstring ``(n, *shape)`` is a shape and ``(n, *state)`` another, no emphasis; ``|x|`` is a norm, not a substitution."""
     for i, line in enumerate(lines):
         lines[i] = MARK.sub(lambda m: m.group(1) or "\\" + m.group(2), line)
 

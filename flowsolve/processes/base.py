@@ -139,6 +139,8 @@ class Process(ABC):
     entries: int | None = None
     #: Whether A and R are numbers, so that a level has a σ̄.
     scalar: bool = True
+    #: Whether A + R has an inverse at every level, so that VELOCITY coordinates exist.
+    velocity: bool = True
 
     @abstractmethod
     def level(self, t: float) -> Level:

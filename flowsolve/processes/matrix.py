@@ -19,7 +19,6 @@ class MatrixProcess(Process):
     t_max = 1.0
     t_min = 1e-3
     t_clean = -math.inf
-    #: Whether A + R has an inverse at every level, so that VELOCITY coordinates exist.
     velocity = False
 
     @abstractmethod

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..coordinates import DATA, NOISE, VELOCITY, Coordinates
 from ..flow import Flow, Leg, Node
-from ..processes import SIGMA, Level, MatrixProcess, Process, Variable
+from ..processes import SIGMA, Level, Process, Variable
 
 Step = tuple[Any, tuple[Node, ...]]
 
@@ -56,11 +56,11 @@ class Solver(ABC):
 
     def on(self, process: Process) -> Solver:
         """This solver for ``process``: itself, or :meth:`in_time` where levels have no σ̄. Raises ValueError if it makes no sense there."""
-        if not isinstance(process, MatrixProcess):
+        if process.scalar:
             return self
         if self.coordinates == VELOCITY and not process.velocity:
             raise ValueError(
-                f"{self} works in VELOCITY coordinates, where A + R must have an inverse, and that of {process!r} need not have one; "
+                f"solver={self} works in VELOCITY coordinates, where A + R must have an inverse, which that of {process!r} need not; "
                 "use a solver in NOISE or DATA coordinates, such as 'etd3' or 'ab3'"
             )
         return self.in_time()
@@ -72,7 +72,7 @@ class Solver(ABC):
             ValueError: with the reason, if the method needs a σ̄.
         """
         raise ValueError(
-            f"{self} is made of noise levels σ̄ = R/A that are numbers, and those of this process are matrices; "
+            f"solver={self} is made of noise levels σ̄ = R/A that are numbers, and those of this process are matrices; "
             "use 'ddim', a multistep or Runge-Kutta method, 'gddim', 'ddpm', or a torchdiffeq or scipy method"
         )
 

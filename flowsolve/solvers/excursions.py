@@ -210,11 +210,16 @@ class EulerMaruyama(Solver):
 
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         check_downward(self, s, t)
-        carry, c = flow.coordinates.hold(s, t)
-        x = carry @ x + (c * (0.5 * (1.0 + self.lam**2) * (1.0 + t.sigma / s.sigma))) @ flow(x, s)
+        carry = flow.coordinates.transport(s, t)
+        before = carry @ s.R
+        # A dσ̄² of noise levels that are matrices, R/A = Y, is A(YYᵀ)_t − A(YYᵀ)_s; by Y⁻ᵀ at s the first is the posterior's R.
+        x = carry @ x + ((flow.process.bridge(s, t, 1.0) - before) * (0.5 * (1.0 + self.lam**2))) @ flow(x, s)
         if self.lam:
-            x = x + (t.A * (self.lam * math.sqrt(s.sigma**2 - t.sigma**2))) @ flow.noise()
+            x = x + (before.excess(t.R) * self.lam) @ flow.noise()
         return x, ()
+
+    def in_time(self) -> Solver:
+        return self
 
     def from_singular(self) -> Solver:
         return DDIM(eta=min(1.0, self.lam), coordinates=DATA)

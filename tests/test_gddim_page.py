@@ -1,0 +1,65 @@
+"""The page "Why is DDIM fast?": its figures' scripts compute what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "gddim.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "figures"))
+
+
+def table(first: str) -> tuple[list[int], dict[str, list[float]]]:
+    """The numbers at the head of the page's table that begins with this, and its rows."""
+    lines = PAGE[PAGE.index(f"| {first}") :].split("\n\n", 1)[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [int(re.sub(r"\D", "", cell)) for cell in cells[0][1:]], {row[0]: [float(cell) for cell in row[1:]] for row in cells[2:]}
+
+
+def test_eps_rests_while_the_state_moves():
+    import constant
+    import root
+
+    for eps, state in constant.changes().values():
+        assert eps < 1e-9 and 2.0 < state < 4.5
+    _, eps, turned = root.both()
+    assert (eps - eps[0]).abs().max() < 1e-9 and (turned - turned[0]).abs().max() > 1.9 * eps[0].norm()  # all around the circle
+
+
+def test_few_steps():
+    import few_steps
+
+    steps, rows = table("$E")
+    assert set(rows) == set(few_steps.RULES)
+    for name, (rule, lam) in few_steps.RULES.items():
+        assert [f"{few_steps.left(rule, lam, n):.2g}" for n in steps] == [f"{value:.2g}" for value in rows[name]]
+
+
+def test_convergence():
+    import convergence
+
+    counts, rows = table("rms error")
+    assert set(rows) == set(convergence.METHODS)
+    for name, values in rows.items():
+        for n, value in zip(counts, values, strict=True):
+            if n <= 100:  # more takes seconds
+                assert convergence.error(name, n) == pytest.approx(value, rel=0.06)  # two digits
+
+
+def test_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch):
+    """Those whose numbers are not all looked at above."""
+    import digits
+    import matplotlib.pyplot as plt
+    import straight
+
+    for script in (digits, straight):
+        assert script.draw().axes
+    plt.close("all")
