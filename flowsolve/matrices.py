@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .operators import Basis, Operator, Scalar, combine
+from .operators import Basis, Entrywise, Operator, Scalar, combine
 
 EPS = np.finfo(np.float64).eps
 #: Sides of pictures are padded to multiples of this for the matrix product, which rounds a sample by its place in the batch otherwise.
@@ -130,14 +130,8 @@ class Block(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal(Operator):
-    """Multiplication of each coefficient of the orthonormal two-dimensional DCT-II by its own number.
-
-    Attributes:
-        value: the numbers, (height, width) in float64.
-    """
-
-    value: np.ndarray
+class Diagonal(Entrywise):
+    """Multiplication of each coefficient of the orthonormal two-dimensional DCT-II by its own number, ``value`` (height, width)."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Diagonal) and np.array_equal(self.value, other.value)
@@ -149,9 +143,6 @@ class Diagonal(Operator):
     def _hash(self) -> int:
         return hash(self.value.tobytes())
 
-    def compose(self, other: Diagonal) -> Diagonal:
-        return Diagonal(self.value * other.value)
-
     def apply(self, x: Tensor) -> Tensor:
         return combine((self,), (x,))
 
@@ -160,7 +151,7 @@ class Diagonal(Operator):
         out = operators[0]._times(tensors[0])
         for operator, x in zip(operators[1:], tensors[1:], strict=True):
             if operator.number is None:
-                out.add_(operator._times(x))  # not one kernel with the product: see Rows
+                out.add_(operator._times(x))  # not one kernel with the product: see Entrywise
             else:
                 operator.number.add_to(out, x)
         return out
@@ -178,7 +169,8 @@ class Diagonal(Operator):
         """The numbers in x's dtype, on its device: copied there once."""
         key = (x.dtype, x.device)
         if key not in self._copies:
-            self._copies[key] = torch.from_numpy(self.value).to(x)
+            with torch.inference_mode(False):  # it may be asked for gradients later
+                self._copies[key] = torch.from_numpy(self.value).to(x.device, x.dtype)
         return self._copies[key]
 
     @cached_property
@@ -191,45 +183,6 @@ class Diagonal(Operator):
         low, high = float(self.value.min()), float(self.value.max())
         return Scalar(high) if high - low <= 4.0 * EPS * max(-low, high) else None
 
-    def __add__(self, other: Diagonal) -> Diagonal:
-        return Diagonal(self.value + other.value)
-
-    def __mul__(self, factor: float) -> Diagonal:
-        return Diagonal(self.value * factor)
-
-    def eye(self) -> Diagonal:
-        return Diagonal(np.ones_like(self.value))
-
-    def inverse(self) -> Diagonal:
-        if self.singular:
-            raise ZeroDivisionError("one of the numbers is zero")
-        return Diagonal(1.0 / self.value)
-
-    def root(self) -> Diagonal:
-        if (self.value < 0).any():
-            raise ValueError("one of the numbers is negative")
-        return Diagonal(np.sqrt(self.value))
-
-    def excess(self, quieter: Diagonal) -> Diagonal:
-        r, q = self.value, quieter.value
-        return Diagonal(np.sqrt(np.maximum(0.0, (r - q) * (r + q))))
-
-    @property
-    def mean_square(self) -> float:
-        return float(np.square(self.value).mean())
-
-    @property
-    def singular(self) -> bool:
-        return not self.value.all()
-
-    @property
-    def zero(self) -> bool:
-        return not self.value.any()
-
-    @property
-    def one(self) -> bool:
-        return bool((self.value == 1.0).all())
-
     def __repr__(self) -> str:
         low, high = self.value.min(), self.value.max()
         return f"{low:.6g}" if low == high else f"DCT({self.value.flat[0]:.6g} ... {self.value.flat[-1]:.6g})"
@@ -241,7 +194,8 @@ def _cosines(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     k, n = np.arange(size)[:, None], np.arange(size)
     matrix = np.sqrt(2.0 / size) * np.cos(np.pi * k * (2 * n + 1) / (2 * size))
     matrix[0] *= math.sqrt(0.5)
-    return torch.from_numpy(np.pad(matrix, (0, -size % WHOLE))).to(dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        return torch.from_numpy(np.pad(matrix, (0, -size % WHOLE))).to(dtype=dtype, device=device)
 
 
 def transform(x: Tensor) -> Tensor:

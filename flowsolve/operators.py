@@ -13,11 +13,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Basis(NamedTuple):
@@ -153,7 +156,8 @@ class Scalar(Operator):
     @cached_property
     def _tensor(self) -> Tensor:
         # Multiplying by a Python number makes this tensor anew each time, at a fifth of the cost of a small state's product.
-        return torch.tensor(self.value, dtype=torch.float64)
+        with torch.inference_mode(False):  # it may be asked for gradients later
+            return torch.tensor(self.value, dtype=torch.float64)
 
     def add_to(self, out: Tensor, x: Tensor) -> Tensor:
         return out.add_(x, alpha=self.value)
@@ -208,45 +212,42 @@ class Scalar(Operator):
 
 
 @dataclass(frozen=True, eq=False)
-class Rows(Operator):
-    """Multiplication of each sample of a batch by its own number: a :class:`Scalar` for every sample.
+class Entrywise(Operator):
+    """Multiplication of every entry, in the operators' basis, by a number of its own.
 
     A product and a sum are two operations. A kernel that fuses them rounds once where a loop over the rest of the batch
     may round twice, and a sample's last bit would depend on its place in the batch.
 
     Attributes:
-        value: the numbers, (n,) in float64.
+        value: the numbers, in float64.
     """
 
     value: np.ndarray
 
-    def compose(self, other: Rows) -> Rows:
-        return Rows(self.value * other.value)
+    def compose(self, other: Self) -> Self:
+        return type(self)(self.value * other.value)
 
-    def apply(self, x: Tensor) -> Tensor:
-        return x * torch.from_numpy(self.value).to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.value + other.value)
 
-    def __add__(self, other: Rows) -> Rows:
-        return Rows(self.value + other.value)
+    def __mul__(self, factor: float) -> Self:
+        return type(self)(self.value * factor)
 
-    def __mul__(self, factor: float) -> Rows:
-        return Rows(self.value * factor)
+    def eye(self) -> Self:
+        return type(self)(np.ones_like(self.value))
 
-    def eye(self) -> Rows:
-        return Rows(np.ones_like(self.value))
-
-    def inverse(self) -> Rows:
+    def inverse(self) -> Self:
         if self.singular:
             raise ZeroDivisionError("one of the numbers is zero")
-        return Rows(1.0 / self.value)
+        return type(self)(1.0 / self.value)
 
-    def root(self) -> Rows:
+    def root(self) -> Self:
         if (self.value < 0).any():
             raise ValueError("one of the numbers is negative")
-        return Rows(np.sqrt(self.value))
+        return type(self)(np.sqrt(self.value))
 
-    def excess(self, quieter: Rows) -> Rows:
-        return Rows(np.sqrt(np.maximum(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
+    def excess(self, quieter: Self) -> Self:
+        return type(self)(np.sqrt(np.maximum(0.0, (self.value - quieter.value) * (self.value + quieter.value))))
 
     @property
     def mean_square(self) -> float:
@@ -263,6 +264,14 @@ class Rows(Operator):
     @property
     def one(self) -> bool:
         return bool((self.value == 1.0).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Entrywise):
+    """Multiplication of each sample of a batch by its own number, ``value`` (n,): a :class:`Scalar` for every sample."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x * torch.from_numpy(self.value).to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))
 
     def __repr__(self) -> str:
         return f"{self.value.min():.6g} ... {self.value.max():.6g}"

@@ -110,3 +110,15 @@ def test_flow_euler_is_ddim():
     model = flowsolve.Denoiser(elementwise, PROCESSES["rectified_flow"], "velocity", (3,), dtype=F64)
     a, b = (flowsolve.sample(model, solver=solver, nfe=9, n=2, seed=0) for solver in ("flow_euler", "ddim"))
     torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("process", [flowsolve.VP(beta_max=19.0), flowsolve.CLD(gamma=0.05), flowsolve.Blurring((3, 8), sigma_max=3.0)])
+def test_what_is_kept_from_inference_mode_takes_gradients(process):
+    """Coefficients are made once; a tensor made in inference mode may not be in a graph later."""
+    model = flowsolve.Denoiser(lambda x, t: torch.tanh(x), process, "x0", (2, 3, 8))
+    start = torch.randn(2, *model.state_shape, dtype=torch.float64, requires_grad=True)
+    with torch.inference_mode():
+        plain = flowsolve.sample(model, solver="ab3", nfe=5, start=start)
+    x = flowsolve.sample(model, solver="ab3", nfe=5, start=start, differentiable=True)
+    (gradient,) = torch.autograd.grad(x.sum(), start)
+    assert torch.equal(x, plain) and gradient.isfinite().all() and gradient.any()
