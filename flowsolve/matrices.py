@@ -148,17 +148,14 @@ class Diagonal(Entrywise):
 
     @staticmethod
     def sum_of(operators: Sequence[Any], tensors: Sequence[Tensor]) -> Tensor:
-        out = operators[0]._times(tensors[0])
+        first, x = operators[0], tensors[0]
+        out = x * first._tensor(x) if first.number is None else first.number.apply(x)
         for operator, x in zip(operators[1:], tensors[1:], strict=True):
             if operator.number is None:
-                out.add_(operator._times(x))  # not one kernel with the product: see Entrywise
+                out.addcmul_(x, operator._tensor(x))
             else:
                 operator.number.add_to(out, x)
         return out
-
-    def _times(self, x: Tensor) -> Tensor:
-        """The product in the basis of the transform, a new tensor."""
-        return x * self._tensor(x) if self.number is None else self.number.apply(x)
 
     @staticmethod
     def each(operators: Sequence[Any], x: Tensor) -> Tensor:

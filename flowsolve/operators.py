@@ -215,9 +215,6 @@ class Scalar(Operator):
 class Entrywise(Operator):
     """Multiplication of every entry, in the operators' basis, by a number of its own.
 
-    A product and a sum are two operations. A kernel that fuses them rounds once where a loop over the rest of the batch
-    may round twice, and a sample's last bit would depend on its place in the batch.
-
     Attributes:
         value: the numbers, in float64.
     """
@@ -268,7 +265,11 @@ class Entrywise(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Rows(Entrywise):
-    """Multiplication of each sample of a batch by its own number, ``value`` (n,): a :class:`Scalar` for every sample."""
+    """Multiplication of each sample of a batch by its own number, ``value`` (n,): a :class:`Scalar` for every sample.
+
+    A product and a sum are two operations. A kernel that fuses them rounds once where a loop over the rest of the batch
+    may round twice, and a sample's last bit would depend on its place in the batch.
+    """
 
     def apply(self, x: Tensor) -> Tensor:
         return x * torch.from_numpy(self.value).to(x.device, x.dtype).view(-1, *[1] * (x.ndim - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_convergence():
         for n, value in zip(counts, values, strict=True):
             if n <= 100:  # more takes seconds
                 assert convergence.error(name, n) == pytest.approx(value, rel=0.06)  # two digits
+
+
+def test_which_one():
+    """The table is a part of the benchmark's results."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "matrices.json").read_text(encoding="utf-8"))["over_best"]
+    counts, rows = table("solver, grid")
+    assert rows == {name: [results[str(n)][name] for n in counts] for name in rows}
+    assert all(rows["unipc3, quadratic"][k] < 1.1 * min(row[k] for row in rows.values()) for k in range(len(counts)))
 
 
 def test_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch):

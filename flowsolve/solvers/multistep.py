@@ -180,8 +180,8 @@ class Multistep(Solver):
         return added(flow, x, [better[0], *(a - b for a, b in zip(better[1:], cs, strict=True))], nodes)
 
     def in_time(self) -> Solver:
-        # Weights that approximate the polynomial's own count on λ, the better end on σ̄. A Runge-Kutta start in t costs accuracy at any
-        # number of steps that was tried (docs/gddim.md), unless it is what makes the method.
+        # Weights that approximate the polynomial's own count on λ, the better end on σ̄. A Runge-Kutta start in t costs
+        # more than it brings below some hundred steps (docs/gddim.md), unless it is what makes the method.
         kind = self.weights if self.weights == "constant_step" else "exact"
         starter = None if self.starter is None or self.start_steps is None else self.starter.in_time()
         return replace(self, variable=TIME, starter=starter, weights=kind, finish=False)

@@ -1,0 +1,106 @@
+"""Which solver and grid for a few evaluations where A and R are matrices: what ``auto`` stands for there was read off this.
+
+Three distributions that are known without error and the two shipped networks. Errors are distances to the ends of unipc3 with 400
+evaluations, an error below those shown by its order. Nothing here is a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import flowsolve
+from flowsolve import exact
+from flowsolve.models.digits import data, digits
+
+RESULTS = Path(__file__).with_name("results") / "matrices.json"
+SOLVERS = ("ddim", "ab2", "ab3", "etd2", "etd3", "etd4", "unipc1", "unipc2", "unipc3", "vpc2", "vpc3", "dpmpp2s", "heun")
+GRIDS = ("quadratic", "uniform", "beta")
+BUDGETS = (5, 10, 20, 50)
+#: Evaluations for which a Runge-Kutta start is compared with a warm-up, from the noisiest level to t = 0.02.
+STARTS = (10, 20, 40, 80, 160, 320)
+
+
+def problems(n: int) -> dict[str, tuple[flowsolve.Denoiser, int]]:
+    """Models, and how many samples: at most n."""
+    labels = torch.arange(n) % 10
+    plane = exact.Mixture(flowsolve.CLD(), [0.3, 0.5, 0.2], [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]], [torch.tensor(c) for c in PLANE])
+    smooth = exact.Mixture(flowsolve.Blurring(8, sigma_max=2.5), torch.ones(300), data().train[:300], 0.01)
+    walks = torch.randn(10, 1, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).cumsum(-1).cumsum(-2)
+    return {
+        "CLD, mixture in the plane": (plane, n),
+        "CLD, digits network": (digits(labels, process="cld"), n),
+        "blurring, 300 smoothed digits": (smooth, max(2, n // 3)),
+        "blurring, digits network": (digits(labels, process="blurring"), n),
+        "blurring, rough pictures": (exact.Mixture(flowsolve.Blurring(16), torch.ones(10), 0.05 * walks, 0.02), max(2, n // 4)),
+    }
+
+
+PLANE = ([0.09, 0.09], [0.2, 0.15], [0.05, 0.3])
+
+
+def rms(x: torch.Tensor) -> float:
+    return x.double().square().mean().sqrt().item()
+
+
+def measure(full: bool) -> dict[str, Any]:
+    """{problem: {evaluations: {"solver, grid": error}}}."""
+    result: dict[str, Any] = {}
+    for name, (model, n) in problems(64 if full else 4).items():
+        end = flowsolve.sample(model, solver="unipc3", grid="quadratic", nfe=400 if full else 30, n=n, seed=0)
+        rows: dict[int, dict[str, float]] = {}
+        for nfe in BUDGETS if full else BUDGETS[:1]:
+            for solver in SOLVERS:
+                if solver.startswith("vpc") and isinstance(model.process, flowsolve.CLD):
+                    continue
+                for grid in GRIDS if full else GRIDS[:1]:
+                    x = flowsolve.sample(model, solver=solver, grid=grid, nfe=nfe, n=n, seed=0)
+                    rows.setdefault(nfe, {})[f"{solver}, {grid}"] = rms(x - end)
+        result[name] = rows
+    return result
+
+
+def over_best(table: dict[str, Any], nfe: int) -> dict[str, float]:
+    """For every setting that all problems have: its error over the least of the problem, as a geometric mean over problems."""
+    settings = set.intersection(*(set(rows[nfe]) for rows in table.values()))
+    ratios = {s: [rows[nfe][s] / min(rows[nfe].values()) for rows in table.values()] for s in settings}
+    return {s: math.exp(sum(map(math.log, values)) / len(values)) for s, values in ratios.items()}
+
+
+def starts(full: bool) -> dict[str, dict[int, float]]:
+    """Error after a Runge-Kutta start over that after a warm-up."""
+    result: dict[str, dict[int, float]] = {}
+    for name, (model, n) in problems(64 if full else 2).items():
+        if "network" in name or "rough" in name:
+            continue
+        process = model.process
+        x = process.prior(process.start) @ torch.randn(
+            n, *model.state_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
+        run: dict[str, Any] = {"start": x, "span": (process.t_max, 0.02)}
+        end = flowsolve.sample(model, solver="unipc3", nfe=1000 if full else 30, **run)
+        for solver in ("ab3", "etd3", "unipc3"):
+            for nfe in STARTS if full else STARTS[:1]:
+                a, b = (rms(flowsolve.sample(model, solver=solver, nfe=nfe, **run, **o) - end) for o in ({"start_steps": 2}, {}))
+                result.setdefault(f"{solver}, {name}", {})[nfe] = a / b
+    return result
+
+
+def test_few_evaluations_on_matrices(full: bool) -> None:
+    table, beginning = measure(full), starts(full)
+    best = {nfe: over_best(table, nfe) for nfe in next(iter(table.values()))}
+    assert all(math.isfinite(value) for by in best.values() for value in by.values())
+    if not full:
+        return
+    for nfe, by in best.items():
+        print(f"\n{nfe} evaluations:", "; ".join(f"{s} {by[s]:.2f}" for s in sorted(by, key=by.__getitem__)[:6]))
+    for name, by in beginning.items():
+        print(name, {nfe: round(ratio, 2) for nfe, ratio in by.items()})
+    whole = {"errors": table, "over_best": best, "runge_kutta_start": beginning}
+    RESULTS.write_text(json.dumps(json.loads(json.dumps(whole), parse_float=lambda text: float(f"{float(text):.3g}")), indent=1) + "\n")
+    for nfe, by in best.items():
+        assert by["unipc3, quadratic"] <= 1.1 * min(by.values()), f"with {nfe} evaluations auto is not the best setting"
