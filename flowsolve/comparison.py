@@ -36,7 +36,7 @@ DEFAULT_BUDGETS = (5, 8, 10, 20)
 #: takes it ten times closer, down to the rounding of the network. Unlike DOP853 it costs the same whatever the network,
 #: needs no float64 state, and a sample's result does not depend on its batch.
 REFERENCE = ("etd4", "logsnr")
-#: The same where A and R are matrices; 200 evaluations end within 1e-5 of DOP853 at 1e-12 on mixtures (tests/test_gddim_solvers.py).
+#: The same where A and R are matrices; 200 evaluations end within 1e-5 of DOP853 at 1e-12 on mixtures (tests/test_compare.py).
 REFERENCE_IN_TIME = ("unipc3", "quadratic")
 REFERENCE_NFE = 200
 

@@ -278,6 +278,7 @@ class Denoiser:
             raise ValueError(
                 f"the network returned shape {tuple(out.shape)} for a state of shape {tuple(x.shape)}; expected the same shape"
                 + " (a learned variance? return the first half of the channels)" * doubled
+                + ' (the shape of the data: with predicts="x0" the rest of the state is known)' * (out.shape[1:] == self.shape)
             )
         if self.correct_x0 is None:
             return out

@@ -126,7 +126,8 @@ class Block(Operator):
         return self == self.eye()
 
     def __repr__(self) -> str:
-        return f"[{self.a:.6g} {self.b:.6g}; {self.c:.6g} {self.d:.6g}]"
+        a, b, c, d = (entry + 0.0 for entry in (self.a, self.b, self.c, self.d))  # no -0
+        return f"[{a:.6g} {b:.6g}; {c:.6g} {d:.6g}]"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import flowsolve
 from flowsolve import exact
+from flowsolve.matrices import Block
 from flowsolve.processes import Process
 
 F64 = torch.float64
@@ -105,6 +107,13 @@ def dense(operator: flowsolve.operators.Operator, shape: tuple[int, ...]) -> Ten
     """The matrix of an operator on flattened states of this shape, a column for each entry."""
     size = torch.Size(shape).numel()
     return (operator @ torch.eye(size, dtype=F64).view(size, *shape)).flatten(1).T
+
+
+def norm(operator: Any) -> float:
+    """The largest factor by which a matrix stretches."""
+    if isinstance(operator, Block):
+        return float(np.linalg.norm(operator.entries, 2))
+    return float(np.abs(operator.value).max())
 
 
 def marginal_covariance(process: Process, shape: tuple[int, ...], c: float, t: float) -> Tensor:

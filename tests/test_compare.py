@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import torch
-from problems import F64, PROCESSES, elementwise, mixture, rms
+from problems import F64, MATRIX_PROCESSES, PROCESSES, elementwise, matrix_mixture, mixture, rms
 
 import flowsolve
 from flowsolve import comparison, pictures
@@ -349,3 +349,12 @@ def test_what_is_finished_is_written(
         assert "3 of 4 runs were finished, compare.png and b.png" in err
         assert out.splitlines()[4].split()[:2] == ["rk4", "-"] and "(" in out.splitlines()[3]
         assert sorted(p.name for p in Path().iterdir()) == ["b.png", "compare.png"]
+
+
+@pytest.mark.parametrize("name", MATRIX_PROCESSES)
+def test_the_reference_where_a_and_r_are_matrices(name):
+    model = matrix_mixture(name)
+    table = flowsolve.compare(model, solvers=("ddim", "gddim"), nfe=5, n=8, seed=0)
+    assert table.method == "unipc3 on quadratic, 200 evaluations" and table.stochastic == {"gddim"}
+    end = flowsolve.sample(model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, n=8, seed=0)
+    assert rms(table.reference - end) < 1e-5

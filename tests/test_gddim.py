@@ -1,4 +1,4 @@
-"""CLD and blurring diffusion: closed forms against their equations, the root R, gDDIM's exactness, exact denoisers.
+"""CLD and blurring diffusion: closed forms against their equations, the root R, gDDIM's exactness.
 
 The identities are those of arXiv 2206.05564; an oracle is scipy's DOP853, mpmath, or a formula written out in the test.
 """
@@ -13,7 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath import mp, mpf
-from problems import F64, MATRIX_PROCESSES, MATRIX_SHAPES, PROCESSES, dense, marginal_covariance, mixture, rms, run_covariance
+from problems import (
+    F64,
+    MATRIX_PROCESSES,
+    MATRIX_SHAPES,
+    PROCESSES,
+    dense,
+    marginal_covariance,
+    matrix_mixture,
+    mixture,
+    norm,
+    rms,
+    run_covariance,
+)
 from scipy.integrate import solve_ivp
 
 import flowsolve
@@ -220,12 +232,6 @@ def test_eps_is_constant_along_the_flow_to_a_point(name):
         assert max(float((e - choleskys[0]).abs().max()) for e in choleskys) > 0.5
 
 
-def norm(operator):
-    if isinstance(operator, Block):
-        return float(np.linalg.norm(operator.entries, 2))
-    return float(np.abs(operator.value).max())
-
-
 @pytest.mark.parametrize("name", [*PROCESSES, *MATRIX_PROCESSES, "released", "pictures"])
 @settings(max_examples=25)
 @given(u=st.floats(0.0, 1.0), size=st.floats(0.01, 30.0), n=st.integers(1, 5), seed=st.integers(0, 1000), single=st.booleans())
@@ -325,93 +331,7 @@ def test_lambda_and_eta_are_one_plan_on_vp(lam):
     assert (plan == flowsolve.plan("ddpm", **arguments)) == (lam == 1.0)
 
 
-# Exact denoisers.
-
-
-def models(name):
-    """A mixture of every kind of covariance, alone and together."""
-    process, shape = MATRIX_PROCESSES[name], MATRIX_SHAPES[name]
-    size, generator = math.prod(shape), torch.Generator().manual_seed(3)
-    means = torch.randn(3, *shape, dtype=F64, generator=generator)
-    root = torch.randn(size, size, dtype=F64, generator=generator)
-    diagonal, full = torch.rand(shape, dtype=F64, generator=generator) + 0.1, root @ root.T
-    return [
-        exact.Mixture(process, [1, 2, 1], means, 0.3),
-        exact.Mixture(process, [1, 2, 1], means, [0.3, 0.0, 0.1]),
-        exact.Mixture(process, [1, 2, 1], means, diagonal),
-        exact.Mixture(process, [1, 2, 1], means, [full, diagonal, 0.2]),
-        exact.Gaussian(process, means[0], full),
-        exact.Dirac(process, means[0]),
-        exact.Empirical(process, means),
-    ]
-
-
-@matrices
-@pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 0.996])
-def test_scores_and_predictions(name, t):
-    """The score is the gradient of the log density, and x = A x̂0 + R ε̂ with x̂0 the posterior mean by Tweedie's formula."""
-    level = MATRIX_PROCESSES[name].level(t)
-    for model in models(name):
-        x = model.draw(5, level=level).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(model.log_density(x, level).sum(), x)
-        x = x.detach()
-        assert (model.score(x, level) - gradient).abs().max() < 1e-10 * (1.0 + float(gradient.abs().max()))
-        x0, eps = model(x, level)
-        size = 1.0 + float(x.abs().max()) + float((level.A @ x0).abs().max())
-        torch.testing.assert_close(level.A @ x0 + level.R @ eps, x, rtol=0, atol=1e-12 * size)
-        tweedie = level.A.inverse() @ (x + level.R @ level.R.T @ gradient)
-        torch.testing.assert_close(x0, tweedie, rtol=0, atol=1e-11 * (1.0 + norm(level.A.inverse())) * size)
-
-
-@matrices
-@pytest.mark.parametrize("t", [0.0, 1e-3, 0.1, 0.5, 0.996])
-def test_log_density_is_that_of_the_mixture(name, t):
-    """Against torch.distributions, every covariance as a dense matrix."""
-    process, shape = MATRIX_PROCESSES[name], MATRIX_SHAPES[name]
-    level, model = process.level(t), models(name)[3]
-    if level.R.singular:
-        return
-    size, law = math.prod(shape), torch.distributions.MultivariateNormal
-    generator = torch.Generator().manual_seed(3)
-    means = torch.randn(3, *shape, dtype=F64, generator=generator)
-    root = torch.randn(size, size, dtype=F64, generator=generator)
-    diagonal = torch.rand(shape, dtype=F64, generator=generator) + 0.1
-    covariances = [root @ root.T, torch.diag(diagonal.flatten()), 0.2 * torch.eye(size, dtype=F64)]
-    clean = process.state(torch.eye(size, dtype=F64).view(size, *shape)).flatten(1).T
-    a, r = (dense(o, model.state_shape) for o in (level.A, level.R))
-    x, parts = model.draw(6, level=level), []
-    for weight, mean, c in zip((0.25, 0.5, 0.25), means, covariances, strict=True):
-        covariance = (a @ clean) @ c @ (a @ clean).T + r @ r.T
-        parts.append(math.log(weight) + law(a @ clean @ mean.flatten(), 0.5 * (covariance + covariance.T)).log_prob(x.flatten(1)))
-    # The dense covariance is rounded: its smallest eigenvalue by eps times the largest.
-    eigenvalues = torch.linalg.eigvalsh(r @ r.T)
-    room = 1e3 * torch.finfo(F64).eps * float(eigenvalues[-1] + 10) / float(eigenvalues[0])
-    torch.testing.assert_close(model.log_density(x, level), torch.stack(parts).logsumexp(0), rtol=1e-10, atol=1e-10 + room)
-
-
-def test_a_density_integrates_to_one():
-    model, level = exact.Mixture(CLD(), [1, 2], [[-1.0], [0.7]], [0.2, 0.1]), CLD().level(0.25)
-    line = torch.linspace(-6, 6, 801, dtype=F64)
-    total = model.log_density(torch.cartesian_prod(line, line), level).exp().sum() * (line[1] - line[0]) ** 2
-    assert float(total) == pytest.approx(1.0, abs=1e-6)
-
-
-@matrices
-def test_gaussian_flow_solves_the_ode(name):
-    process, shape = MATRIX_PROCESSES[name], MATRIX_SHAPES[name]
-    isotropic = exact.Gaussian(process, torch.full(shape, 0.3), 0.4)
-    others = [] if name == "blurring" else [models(name)[4], exact.Gaussian(process, [0.3, 0.1], torch.tensor([0.5, 0.1]))]
-    for model in (isotropic, *others):
-        for s, t in ((0.996, 0.3), (0.3, 0.01), (0.05, 0.9)):
-            x = model.draw(3, level=s)
-            grid = {"grid": [s, t]} if t < s else {"grid": [t, s]}
-            if t < s:
-                ode = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, start=x, **grid).x
-                assert (model.flow(x, s, t) - ode).abs().max() < 1e-8
-            torch.testing.assert_close(model.flow(model.flow(x, s, t), t, s), x, rtol=0, atol=1e-8)
-    if name == "blurring":
-        with pytest.raises(ValueError, match="isotropic covariances only"):
-            models(name)[4].flow(x, 0.5, 0.1)
+# Accuracy.
 
 
 @pytest.mark.parametrize(("solver", "coarse", "fine"), [("ddim", 0.59, 0.18), ("etd3", 0.42, 1.8e-3)])
@@ -423,3 +343,26 @@ def test_a_mixture_with_langevin_down_to_little_noise(solver, coarse, fine):
     end = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-9, atol=1e-11, **arguments).x
     errors = [rms(process.data(flowsolve.solve(model, solver=solver, nfe=nfe, **arguments).x - end)) for nfe in (10, 100)]
     assert errors[0] < coarse and errors[1] < fine
+
+
+@pytest.mark.parametrize("name", ["vp", "cld", "blurring"])
+def test_a_step_of_ddim_errs_by_its_square(name):
+    """The local order is two, one more than the global one."""
+    process = (PROCESSES | MATRIX_PROCESSES)[name]
+    model, errors = mixture(process) if name != "blurring" else matrix_mixture(name), []
+    x = model.draw(16, level=0.5)
+    for h in (0.01, 0.005):
+        run = {"grid": [0.5, 0.5 - h], "start": x}
+        exactly = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-13, atol=1e-14, **run).x
+        errors.append(rms(flowsolve.solve(model, solver="ddim", **run).x - exactly))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(2.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("deis2", 2), ("deis3", 3), ("unipc1", 2), ("unipc2", 3)])
+def test_orders_on_vp_in_time(solver, order):
+    """Between the times where those on a CLD are measured."""
+    model = mixture(PROCESSES["vp"])
+    run = {"span": (1.0, 0.3), "grid": "uniform", "start": model.draw(16, level=1.0)}
+    end = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-13, atol=1e-14, span=run["span"], start=run["start"]).x
+    errors = [rms(flowsolve.solve(model, solver=solver, nfe=nfe, **run).x - end) for nfe in (160, 320)]
+    assert math.log2(errors[0] / errors[1]) > order - 0.25

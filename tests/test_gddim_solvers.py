@@ -119,6 +119,10 @@ def test_grids_in_sigma_are_refused(grid, name):
         (lambda: flowsolve.Denoiser(elementwise, Blurring(4), "eps", (3, 4, 5)), r"shape=\(3, 4, 5\).*expected \(channels, 4, 4\)"),
         (lambda: flowsolve.Denoiser(elementwise, Blurring(4), "eps", (4,)), r"shape=\(4,\)"),
         (lambda: flowsolve.sample(network("cld"), start=torch.zeros(3, 2)), r"start has shape \(3, 2\); expected \(n, 4\)"),
+        (
+            lambda: flowsolve.sample(network("cld", lambda x, t: x[:, :2])),
+            r"shape \(1, 2\) for a state of shape \(1, 4\).*shape of the data",
+        ),
         (lambda: flowsolve.encode(network("cld"), torch.zeros(3, 4)), r"x has shape \(3, 4\); expected \(n, 2\)"),
         (lambda: flowsolve.sample(network("cld"), solver="ddim", eta=0.5), "eta=0.5.*use solver='gddim' with lam"),
         (lambda: flowsolve.sample(network("cld"), solver="gddim", lam=lambda sigma: 1.0), "a function of σ̄ needs levels that have one"),
