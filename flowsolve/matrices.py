@@ -106,8 +106,14 @@ class Block(Operator):
         return Block(first, 0.0, cross, math.sqrt(max(0.0, rest)))
 
     def excess(self, quieter: Block) -> Block:
-        # RRᵀ − QQᵀ, entry by entry exact to rounding of the first: the covariance that is drawn is off by no more.
-        return (self.compose(self.T) + quieter.compose(quieter.T) * -1.0).root()
+        # RRᵀ − QQᵀ is exact, entry by entry, to rounding of RRᵀ. Over a short step that is more than the smaller variance has: so the
+        # larger comes first, and what rounding leaves of the other below zero is none.
+        s = self.compose(self.T) + quieter.compose(quieter.T) * -1.0
+        large, small, beside = max(s.a, s.d, 0.0), min(s.a, s.d), 0.5 * (s.b + s.c)
+        first = math.sqrt(large)
+        cross = beside / first if first else 0.0
+        rest = math.sqrt(max(0.0, small - cross * cross))
+        return Block(rest, cross, 0.0, first) if s.d > s.a else Block(first, 0.0, cross, rest)
 
     @property
     def mean_square(self) -> float:

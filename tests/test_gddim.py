@@ -303,6 +303,16 @@ def test_lambda_one_is_the_bridge_and_lambda_is_continuous(process):
         assert np.abs(q[1] - q[0] @ q[0]).max() > 1e-6, "Q is not a power of its value at λ = 1"
 
 
+@langevins
+@pytest.mark.parametrize("lam", [0.5, 1.0])
+def test_steps_as_short_as_there_are(process, lam):
+    """Their noise is λ²GGᵀh to first order, in velocities; what rounding leaves of the positions' part, h³, is small or none."""
+    gg = sde(process)[1]
+    for h in (1e-4, 1e-6, 1e-8, 1e-10):
+        covariance = kernel(process, 0.5, 0.5 - h, lam)[1]
+        np.testing.assert_allclose(covariance, lam**2 * h * gg, rtol=0, atol=h * (20.0 * h + 1e-15 / h) * gg[1, 1])
+
+
 @matrices
 @pytest.mark.parametrize("lam", [0.0, 0.5, 1.0, 1.7])
 def test_marginals_of_a_point_are_exact_after_four_steps(name, lam):
