@@ -186,7 +186,8 @@ def test_an_interrupt_keeps_the_finished_batches(
 
 
 SLOW = """
-import sys, time, flowsolve
+import signal, sys, time, flowsolve
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 from flowsolve.cli import main
 from flowsolve.models import digits
 
