@@ -59,11 +59,11 @@ def solve(
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run ends on clean data,
             with the x̂0 of its last evaluation, unless ``span`` says otherwise.
         n: number of samples, if ``start`` is not given.
-        start: the states to start from, at the first level, (n, *shape) or (n, *model.state_shape) where that is more; by default
+        start: the states to start from, at the first level, (n, *shape) or, where that is more, (n, *state_shape); by default
             drawn from the process's prior.
         seed: sample i's start and noise depend on (seed, i) alone. None draws a seed, see ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
-        noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the run, (n, *shape).
+        noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the run, in the states' shape.
         keep: "path", "x0", or both in a tuple: what the solution keeps.
         callback: called with a :class:`State` after each step; returning True ends the run there.
         progress: show a progress bar (tqdm) over evaluations.
