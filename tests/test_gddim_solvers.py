@@ -42,7 +42,7 @@ matrices = pytest.mark.parametrize("name", MATRIX_PROCESSES)
 VELOCITY = dict.fromkeys(
     ("flow_euler", "flow_heun", "flow_midpoint", "vpc2", "vpc3"), "VELOCITY coordinates, where A [+] R must have an inverse"
 )
-SIGMA = ("dpmpp_sde", "er_sde1", "er_sde2", "er_sde3", "edm", "restart", "adaptive")
+SIGMA = ("er_sde1", "er_sde2", "er_sde3", "edm", "restart", "adaptive")
 ANYWHERE = dict.fromkeys(SIGMA, "made of noise levels σ̄ = R/A that are numbers") | {
     "ddpm_large": "there is a posterior, eta=1, but no fraction of its noise",
     "dpm2_a": "noise goes with polynomials of x̂0; use an inner solver in DATA",
@@ -362,6 +362,7 @@ def test_law_for_one_point_is_exact(name, solver):
         ("dpmpp2m_sde", {"lam": 0.0}, "etd2"),
         ("dpmpp3m_sde", {"lam": 0.0}, Multistep(3, DATA, TIME)),
         ("dpmpp2s_a", {"eta": 0.0}, "dpmpp2s"),
+        ("dpmpp_sde", {"lam": 0.0}, "dpmpp2s"),
         ("pc", {"snr": 0.0}, "ddim"),
         (Ancestral(DDIM()), {}, "ddpm"),
         ("gddim", {}, "ddpm"),

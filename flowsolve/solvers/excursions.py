@@ -18,7 +18,7 @@ from ..errors import expect
 from ..flow import Flow, Node
 from ..processes import SIGMA, Level
 from .base import DDIM, Solver, Step
-from .stochastic import Wrapper, check_downward, fresh, raised
+from .stochastic import Wrapper, check_downward, raised
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ class PredictorCorrector(Wrapper):
         check_downward(self, s, t)
         x, past = self.inner.step(flow, x, s, t, past)
         kept = t.R.inverse() @ flow.process.bridge(s, t, 1.0)  # σ̄_t/σ̄_s
-        delta = min(4.0 * self.snr**2, 1.0 - kept.mean_square)
+        delta = min(4.0 * self.snr**2, max(0.0, 1.0 - kept.mean_square))
         for _ in range(self._extra):
-            x = flow.move(x, t, replace(t, R=t.R * math.sqrt(1.0 - delta)), flow(x, t)) + fresh(t, delta, flow)
+            x = flow.move(x, t, replace(t, R=t.R * math.sqrt(1.0 - delta)), flow(x, t)) + (t.R * math.sqrt(delta)) @ flow.noise()
         return x, tuple(node._replace(taken=None) for node in past)
 
 

@@ -31,15 +31,10 @@ from typing import Any
 
 from ..coordinates import DATA, Coordinates
 from ..flow import Flow, Node
-from ..processes import LAMBDA, Level, Process, Variable
+from ..processes import LAMBDA, TIME, Level, Process, Variable
 from .base import DDIM, Solver, Step
 from .exponential import InLambda
 from .multistep import Shadow, itself
-
-
-def fresh(level: Level, part: float, flow: Flow) -> Any:
-    """New noise with the fraction ``part`` of the level's variance."""
-    return (level.R * math.sqrt(max(0.0, part))) @ flow.noise()
 
 
 def raised(flow: Flow, x: Any, s: Level, t: Level, scale: float = 1.0) -> Any:
@@ -134,6 +129,13 @@ def check_lam(lam: Any) -> None:
         raise ValueError(f"lam={lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a function of sigma")
 
 
+def check_number(lam: float | Callable[[float], float]) -> float:
+    """λ where levels have no σ̄ to be a function of."""
+    if callable(lam):
+        raise ValueError(f"lam={lam!r}: a function of σ̄ needs levels that have one, and this process's A and R are matrices")
+    return lam
+
+
 def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
     """λ in a step from s."""
     return lam(s.sigma) if callable(lam) else lam
@@ -163,9 +165,7 @@ class ReverseSDE(Descent):
         return reverse(process, s, lam_at(self.lam, s))
 
     def in_time(self) -> Solver:
-        if callable(self.lam):
-            raise ValueError(f"lam={self.lam!r}: a function of σ̄ needs levels that have one, and this process's A and R are matrices")
-        return self.noise_in_time(self.lam)
+        return self.noise_in_time(check_number(self.lam))
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,7 @@ class StagedSDE(InLambda):
     """
 
     lam: float | Callable[[float], float] = 1.0
+    variable: Variable = LAMBDA  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         check_lam(self.lam)
@@ -250,7 +251,7 @@ class StagedSDE(InLambda):
 
     @property
     def order(self) -> int:
-        return 1
+        return 2 if self.lam == 0.0 else 1
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]
@@ -258,19 +259,22 @@ class StagedSDE(InLambda):
 
     def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
         check_downward(self, s, t)
-        middle = flow.process.at(LAMBDA, 0.5 * (s.lam + t.lam))
+        middle = self.between(flow, s, t, 0.5)
         first = Node(s, x, flow(x, s), flow.coordinates)
-        lam2 = lam_at(self.lam, s) ** 2
-        if lam2 == 0.0:
+        lam = lam_at(self.lam, s)
+        if lam == 0.0:
             return flow.move(x, s, t, flow(flow.move(x, s, middle, first.p), middle)), (first, *past)
-        shadow = reverse(flow.process, s, math.sqrt(lam2))
+        shadow, onward = reverse(flow.process, s, lam), flow.process.bridge(middle, t, lam)
         a, b = shadow(middle), shadow(t)
         to_middle = middle.R.excess(a.R) @ flow.noise()
         p = flow(flow.move(x, s, a, first.p) + to_middle, middle)
         # The noise up to the middle belongs to the path: it goes on to t as the SDE carries it, and new noise joins it.
-        on = (t.sigma / middle.sigma) ** (1.0 + lam2)
-        noise = (t.A @ middle.A.inverse() * on) @ to_middle + fresh(t, 1.0 - (t.sigma / middle.sigma) ** (2.0 * lam2), flow)
+        noise = (onward @ middle.R.inverse()) @ to_middle + t.R.excess(onward) @ flow.noise()
         return flow.move(x, s, b, p) + noise, (first, *past)
+
+    def in_time(self) -> Solver:
+        check_number(self.lam)
+        return replace(self, variable=TIME)
 
     def remainder(self, first: Solver) -> Solver:
         return ReverseSDE(super().remainder(first), self.lam)
