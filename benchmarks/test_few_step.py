@@ -15,6 +15,7 @@ import pytest
 import torch
 from few_step_problems import CHECKING, CHOOSING, Problem, end, network_problem, problem, slow_model
 from few_step_report import draw, markdown, network_markdown
+from rounding import rounded
 
 RESULTS = Path(__file__).with_name("results")
 #: Two methods for the reference differ by at most this, far below any error in the tables.
@@ -76,8 +77,7 @@ def test_few_step(full: bool, settings: list[Any]) -> None:
     if not full:
         return
     RESULTS.mkdir(exist_ok=True)
-    rounded = json.loads(json.dumps(result), parse_float=lambda number: float(f"{float(number):.4g}"))
-    (RESULTS / "few_step.json").write_text(json.dumps(rounded, indent=1) + "\n")
+    (RESULTS / "few_step.json").write_text(json.dumps(rounded(result), indent=1) + "\n")
     (RESULTS / "few_step.md").write_text(text + "\n")
     draw(result, Path(__file__).parents[1] / "docs" / "_static" / "few_step.png")
     for nfe, row in result["choosing"].items():

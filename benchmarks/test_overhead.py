@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import torch
+from rounding import rounded
 
 import flowsolve
 
@@ -212,5 +213,4 @@ def save(part: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known.update(part)
-    rounded = json.loads(json.dumps(known), parse_float=lambda text: float(f"{float(text):.4g}"))
-    RESULTS.write_text(json.dumps(rounded, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(rounded(known), indent=1) + "\n")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from rounding import rounded
 from work_precision_picture import draw
 
 import flowsolve
@@ -188,5 +189,4 @@ def table_of(name: str, parts: dict[str, Any]) -> str:
 
 def save(name: str, content: Any) -> None:
     RESULTS.mkdir(exist_ok=True)
-    rounded = json.loads(json.dumps(content), parse_float=lambda text: float(f"{float(text):.3g}"))
-    (RESULTS / name).write_text(json.dumps(rounded, separators=(",", ":")).replace('],"', '],\n"') + "\n")
+    (RESULTS / name).write_text(json.dumps(rounded(content, 3), separators=(",", ":")).replace('],"', '],\n"') + "\n")

@@ -98,9 +98,8 @@ class Block(Operator):
         """The lower triangular root. What rounding has made negative by less than 1e-12 of the entries is taken for zero."""
         if not (self.a >= -1e-12 * abs(self.d) and self.d >= -1e-12 * abs(self.a)):
             raise ValueError(f"{self!r} is not positive: it has no root")
-        first, beside = math.sqrt(max(0.0, self.a)), 0.5 * (self.b + self.c)
-        cross = beside / first if first else 0.0
-        rest = self.d - cross * cross
+        beside = 0.5 * (self.b + self.c)
+        first, cross, rest = _factor(self.a, beside, self.d)
         if rest < -1e-6 * abs(self.d) or (first == 0.0 and abs(beside) > 1e-6 * abs(self.d)):
             raise ValueError(f"{self!r} is not positive: it has no root")
         return Block(first, 0.0, cross, math.sqrt(max(0.0, rest)))
@@ -109,10 +108,8 @@ class Block(Operator):
         # RRᵀ − QQᵀ is exact, entry by entry, to rounding of RRᵀ. Over a short step that is more than the smaller variance has: so the
         # larger comes first, and what rounding leaves of the other below zero is none.
         s = self.compose(self.T) + quieter.compose(quieter.T) * -1.0
-        large, small, beside = max(s.a, s.d, 0.0), min(s.a, s.d), 0.5 * (s.b + s.c)
-        first = math.sqrt(large)
-        cross = beside / first if first else 0.0
-        rest = math.sqrt(max(0.0, small - cross * cross))
+        first, cross, rest = _factor(max(s.a, s.d), 0.5 * (s.b + s.c), min(s.a, s.d))
+        rest = math.sqrt(max(0.0, rest))
         return Block(rest, cross, 0.0, first) if s.d > s.a else Block(first, 0.0, cross, rest)
 
     @property
@@ -134,6 +131,13 @@ class Block(Operator):
     def __repr__(self) -> str:
         a, b, c, d = (entry + 0.0 for entry in (self.a, self.b, self.c, self.d))  # no -0
         return f"[{a:.6g} {b:.6g}; {c:.6g} {d:.6g}]"
+
+
+def _factor(first: float, beside: float, second: float) -> tuple[float, float, float]:
+    """Cholesky's factor of ((first, beside), (beside, second)): its first column, and the square of the number that is left."""
+    root = math.sqrt(max(0.0, first))
+    cross = beside / root if root else 0.0
+    return root, cross, second - cross * cross
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from scipy.integrate import solve_ivp
 import flowsolve
 from flowsolve import exact
 from flowsolve.matrices import Block
-from flowsolve.processes import CLD, Blurring
+from flowsolve.processes import CLD, Blurring, langevin
 
 RELEASED = CLD(c0=1e-6, gamma=0.04 + 4e-6)  # the convention of the CLD authors' checkpoints
 LANGEVINS = [CLD(), RELEASED, CLD(beta=3.0, inverse_mass=2.5, gamma=0.2), CLD(gamma=0.0, c0=1.0)]
@@ -99,6 +99,27 @@ def test_no_digits_are_lost_at_any_time(process, t):
     sizes = (expected[0], math.sqrt(expected[0] * expected[2]), expected[2], expected[3])
     for value, right, size in zip(got, expected, sizes, strict=True):
         assert abs(value - right) < 4e-14 * size + 1e-15 * math.sqrt(expected[0] * expected[2])
+
+
+@langevins
+@pytest.mark.parametrize("u", [1e-4, 0.1, 2.0, 8.0])
+def test_the_angle(process, u):
+    """θ(u), the one integral that has no closed form, against mpmath."""
+    with mp.workdps(30):
+        c0, gamma = mpf(process.c0), mpf(process.gamma)
+
+        def slope(z):  # dθ/dz = 2z √det S / S_xx in z = √u
+            v = z * z
+            e, p = mp.exp(-2 * v), mp.gammainc(3, 0, 2 * v, regularized=True)
+            xx = p + e * (c0 * (1 + v) ** 2 + gamma * v**2)
+            xy = 2 * v**2 * e + e * (gamma * v * (1 - v) - c0 * v * (1 + v))
+            yy = p + 4 * v * e + e * (c0 * v**2 + gamma * (1 - v) ** 2)
+            return 2 * z * mp.sqrt(xx * yy - xy * xy) / xx
+
+        top, least = mp.sqrt(mpf(u)), mpf(10) ** -12
+        expected = (0 if process.c0 > 0 else mp.pi / 2) + least * slope(least)
+        expected += mp.quad(slope, [least, *(top * mpf(10) ** -k for k in range(6, 0, -1)), top])
+    assert abs(float(langevin._angle(process, np.array(u)) - expected)) < 1e-14
 
 
 def test_the_limit_at_time_zero():
@@ -299,6 +320,8 @@ def test_lambda_one_is_the_bridge_and_lambda_is_continuous(process):
         for lam, near in ((1.0, 1.0 + 1e-12), (0.0, 1e-6)):
             a, b = (kernel(process, s, t, value)[0] for value in (lam, near))
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * (1.0 + np.abs(gain).max()))
+        at_one, closed = ((at_t.R.inverse() @ process.bridge(at_s, at_t, lam)).entries for lam in (1.0 + 1e-13, 1.0))
+        np.testing.assert_allclose(at_one, closed, rtol=0, atol=1e-10)  # Q integrated, and Q in closed form
         q = [(at_t.R.inverse() @ process.bridge(at_s, at_t, lam)).entries for lam in (1.0, math.sqrt(2.0))]
         assert np.abs(q[1] - q[0] @ q[0]).max() > 1e-6, "Q is not a power of its value at λ = 1"
 

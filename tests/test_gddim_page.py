@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from problems import norm
+
+import flowsolve
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "gddim.md").read_text(encoding="utf-8")
@@ -33,6 +36,11 @@ def test_eps_rests_while_the_state_moves():
         assert eps < 1e-9 and 2.0 < state < 4.5
     _, eps, turned = root.both()
     assert (eps - eps[0]).abs().max() < 1e-9 and (turned - turned[0]).abs().max() > 1.9 * eps[0].norm()  # all around the circle
+
+
+def test_amplification():
+    for process, factor in ((flowsolve.CLD(), 6e4), (flowsolve.Blurring(32), 8e4)):
+        assert norm(process.start.A.inverse()) == pytest.approx(factor, rel=0.1)
 
 
 def test_few_steps():

@@ -57,7 +57,7 @@ def left(rule, lam, steps):
 
 
 def wander(lam, steps=400, paths=4):
-    """log σ̄ and ε̂ along paths of the SDE with noise λ, sampled without error by gDDIM's step."""
+    """Times and ε̂ along paths of the SDE with noise λ, sampled without error by gDDIM's step."""
     levels = [PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()]
     generator = torch.Generator().manual_seed(2)
     x, eps = MODEL.draw(paths, level=levels[0], seed=2), []

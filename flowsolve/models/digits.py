@@ -180,7 +180,7 @@ def train_digits(
     resume: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train a model as the shipped one was: four to eight minutes of one core's time.
+    """Train a model as the shipped one was: three to five minutes of one core's time.
 
     Args:
         out: a folder, made if need be: ``checkpoint.pt``, from which an interrupted run goes on, and ``digits.safetensors``

@@ -22,6 +22,8 @@ from ..processes import Process
 class Preconditioned(nn.Module):
     """Called as the ``net`` in it, with times that are the process's t; takes states and returns data.
 
+    The coefficients are made on the host from the times it is called with, which on a GPU it waits for.
+
     Args:
         net: takes (batch, *state_shape) and returns (batch, *shape), both of them of unit size.
         process: any whose A and R are operators.
