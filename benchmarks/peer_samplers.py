@@ -1,134 +1,55 @@
-"""The samplers of diffusers and azula, and iPNDM, asked through one function: x̂0 at (x̄, σ̄).
-
-Every deterministic sampler commutes with x → x/A, so each of them runs on every process: the peer sees a table of the
-process's own noise levels, and the state is handed over in the frame that the peer works in. What is counted is calls of
-the denoiser; a setting is given the largest number of its steps that stays within the budget.
-
-A *setting* is a sampler with its options and its grid, the same on all processes. Three kinds of help are given to peers
-so that nothing but their numerics is measured: the exact σ̄ of their tables instead of a rounded time index; on EDM and VE,
-where diffusers has no time grid, the linear table of DDPM down from the process's largest σ̄; and on processes that begin
-at pure noise, where most cannot start, the true state at σ̄ = 999.
-"""
+"""The samplers of diffusers and azula, and iPNDM, each a function of the denoiser, the start, the
+levels and how many steps."""
 
 from __future__ import annotations
 
 import inspect
-import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from few_step_problems import F64, Problem, path_to
+from laws import F64
+from peer_runs import Denoise, Levels, Run
 from torch import Tensor
 
-import flowsolve
-from flowsolve.processes import Process
-
-logging.getLogger("diffusers").setLevel(logging.ERROR)
-#: Where runs of peers begin on a process that begins at pure noise: the first level of diffusers' flow schedulers.
-LARGEST = 999.0
 #: azula's smallest noise.
 SMALLEST = 1e-3
-#: A run makes this many evaluations at most before it is given up.
-TOO_MANY = 200
-
-Denoise = Callable[[Tensor, float], Tensor]
-Run = Callable[[Denoise, Tensor, "Levels", int], Tensor]
 
 
-@dataclass(frozen=True)
-class Levels:
-    """The noise levels of a process as a peer gets them."""
-
-    table: tuple[float, ...]  # σ̄, increasing, 1000 entries
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.table[-1], self.table[0]
-
-    @property
-    def betas(self) -> np.ndarray:
-        signal = 1.0 / (1.0 + np.square(np.concatenate([[0.0], self.table])))  # ᾱ, before and at each entry
-        return 1.0 - signal[1:] / signal[:-1]
+#: What a scheduler is told of the process when it is made.
+TOLD: dict[str, Callable[[Levels], dict[str, Any]]] = {
+    "table": lambda levels: {"trained_betas": levels.betas},
+    "ends": lambda levels: {"sigma_max": levels.ends[0], "sigma_min": levels.ends[1]},
+    "nothing": lambda levels: {},
+}
 
 
-@lru_cache
-def levels_of(process: Process) -> Levels:
-    if process.entries is not None:
-        return Levels(tuple(process.level(float(i)).sigma for i in range(process.entries)))
-    if isinstance(process, (flowsolve.EDM, flowsolve.VE)):
-        top, ddpm = process.start.sigma, flowsolve.VP()
-        times = np.linspace(ddpm.time_of(process.level(process.t_min).sigma), ddpm.time_of(top), 1000)
-        return Levels((*(ddpm.level(t).sigma for t in times[:-1]), top))
-    return Levels(tuple(min(LARGEST, process.level(i / 1000).sigma) for i in range(1, 1001)))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One sampler with its options and its grid; ``steps`` is how many of its steps a budget is likely to pay for."""
-
-    name: str
-    grid: str
-    run: Run
-    steps: Callable[[int], int] = lambda nfe: nfe
-
-    def __str__(self) -> str:
-        return f"{self.name}, {self.grid}"
-
-
-class _Overspent(Exception):
-    pass
-
-
-def errors(setting: Setting, where: Problem, nfe: int) -> tuple[float, float] | None:
-    """(RMSE, median) of ``setting`` with at most ``nfe`` evaluations, None if it does not run with so few, or not at all."""
-    levels = levels_of(where.process)
-    start = where.noise * levels.ends[0]
-    if where.process.start.pure_noise:
-        start = path_to(where, LARGEST)
-    for steps in range(setting.steps(nfe), 0, -1):
-        made = 0
-
-        def denoise(x: Tensor, sigma: float) -> Tensor:
-            nonlocal made
-            made += 1
-            if made > nfe:
-                raise _Overspent
-            return where.denoise(x.to(F64), sigma)
-
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                end = setting.run(denoise, start, levels, steps)
-        except _Overspent:
-            continue
-        except (ValueError, IndexError, ZeroDivisionError, AssertionError, RuntimeError, TypeError):
-            return None
-        result = where.errors(end.to(F64))
-        return result if all(map(math.isfinite, result)) else None
-    return None
-
-
-def _only(cls: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that ``cls`` has. A grid's option that it does not have means that it does not have the grid."""
+@cache
+def _made(cls: Any, levels: Levels, told: str, options: frozenset[tuple[str, Any]]) -> Any:
     known = inspect.signature(cls.__init__).parameters
-    missing = {k for k in options if k not in known}
-    if missing - {"beta_schedule"}:
+    arguments = {**TOLD[told](levels), **dict(options)}
+    missing = set(arguments) - set(known)
+    if missing:  # a grid's option that it does not have means that it does not have the grid
         raise ValueError(f"{cls.__name__} has no {missing}")
-    return {k: v for k, v in options.items() if k in known}
+    return cls(**arguments)
+
+
+def _scheduler(cls: Any, levels: Levels, told: str, steps: int, **options: Any) -> Any:
+    """A scheduler of diffusers at the beginning of a run. Some take a second to be made, so each is
+    made once; ``set_timesteps`` makes it forget the run before."""
+    scheduler = _made(cls, levels, told, frozenset(options.items()))
+    scheduler.set_timesteps(steps)
+    return scheduler
 
 
 def in_vp_frame(cls: Any, **options: Any) -> Run:
     """Schedulers whose state has A² + R² = 1 and whose σ̄ are in ``sigmas``."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
-        scheduler = cls(**_only(cls, dict(trained_betas=levels.betas, prediction_type="sample", **options)))
-        scheduler.set_timesteps(steps)
+        scheduler = _scheduler(cls, levels, "table", steps, prediction_type="sample", **options)
         flow = options.get("use_flow_sigmas", False)
         x = start / levels.ends[0]  # as the scheduler takes it: noise of variance one
         for i, t in enumerate(scheduler.timesteps):
@@ -145,13 +66,14 @@ def in_sigma_frame(cls: Any, **options: Any) -> Run:
     """Schedulers whose state has A = 1."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
-        scheduler = cls(**_only(cls, dict(trained_betas=levels.betas, prediction_type="epsilon", **options)))
-        scheduler.set_timesteps(steps)
+        scheduler = _scheduler(cls, levels, "table", steps, prediction_type="epsilon", **options)
         x = start
         for t in scheduler.timesteps:
             scheduler.scale_model_input(x, t)
             second = hasattr(scheduler, "sigmas_interpol") and not scheduler.state_in_first_order
-            sigma = float((scheduler.sigmas_interpol if second else scheduler.sigmas)[scheduler.step_index])
+            sigma = float(
+                (scheduler.sigmas_interpol if second else scheduler.sigmas)[scheduler.step_index]
+            )
             x = scheduler.step((x - denoise(x, sigma)) / sigma, t, x).prev_sample
         return x
 
@@ -162,8 +84,7 @@ def by_index(cls: Any, **options: Any) -> Run:
     """DDIM and PNDM, which go by table index alone."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
-        scheduler = cls(**_only(cls, dict(trained_betas=levels.betas, prediction_type="epsilon", **options)))
-        scheduler.set_timesteps(steps)
+        scheduler = _scheduler(cls, levels, "table", steps, prediction_type="epsilon", **options)
         x = start / levels.ends[0]
         for t in scheduler.timesteps:
             sigma = levels.table[int(t)]
@@ -178,8 +99,7 @@ def edm(cls: Any, **options: Any) -> Run:
     """The EDM schedulers, which do the preconditioning themselves and so want EDM's F."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
-        scheduler = cls(sigma_max=levels.ends[0], sigma_min=levels.ends[1], **_only(cls, options))
-        scheduler.set_timesteps(steps)
+        scheduler = _scheduler(cls, levels, "ends", steps, **options)
         x, data = start, 0.5
         for i, t in enumerate(scheduler.timesteps):
             scheduler.scale_model_input(x, t)
@@ -193,11 +113,11 @@ def edm(cls: Any, **options: Any) -> Run:
 
 
 def flow_match(cls: Any, **options: Any) -> Run:
-    """FlowMatchEuler and FlowMatchHeun, from the first level below pure noise that the process has."""
+    """FlowMatchEuler and FlowMatchHeun, from the first level below pure noise that the process
+    has."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
-        scheduler = cls(**_only(cls, options))
-        scheduler.set_timesteps(steps)
+        scheduler = _scheduler(cls, levels, "nothing", steps, **options)
         top = levels.ends[0]
         x = start / (1.0 + top)
         for t in scheduler.timesteps:
@@ -216,7 +136,9 @@ def flow_match(cls: Any, **options: Any) -> Run:
 class _Asked(torch.nn.Module):
     """What azula's samplers want of a model: a schedule of (α, σ), and the posterior mean."""
 
-    def __init__(self, denoise: Denoise, schedule: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, denoise: Denoise, schedule: Callable[[Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
         super().__init__()
         self.denoise, self.schedule = denoise, schedule
 
@@ -227,7 +149,11 @@ class _Asked(torch.nn.Module):
         return DiracPosterior(self.denoise(x / alpha, sigma / alpha))
 
 
-def azula(sampler: Any, grid: Callable[[Levels, int], Callable[[Tensor], tuple[Tensor, Tensor]]], **options: Any) -> Run:
+def azula(
+    sampler: Any,
+    grid: Callable[[Levels, int], Callable[[Tensor], tuple[Tensor, Tensor]]],
+    **options: Any,
+) -> Run:
     """azula's samplers step uniformly in the time of a schedule, so a grid is a schedule."""
 
     def run(denoise: Denoise, start: Tensor, levels: Levels, steps: int) -> Tensor:
@@ -253,13 +179,27 @@ def azula_grids() -> Iterator[tuple[str, Any]]:
 
     yield "VESchedule", lambda levels, steps: noise.VESchedule(SMALLEST, levels.ends[0])
     yield "Karras", karras
-    for cls in (noise.VPSchedule, noise.CosineSchedule, noise.RectifiedSchedule, noise.DecaySchedule):
-        yield cls.__name__, lambda levels, steps, cls=cls: cls(alpha_min=decay(levels), sigma_min=SMALLEST)
+    for cls in (
+        noise.VPSchedule,
+        noise.CosineSchedule,
+        noise.RectifiedSchedule,
+        noise.DecaySchedule,
+    ):
+        yield (
+            cls.__name__,
+            lambda levels, steps, cls=cls: cls(alpha_min=decay(levels), sigma_min=SMALLEST),
+        )
 
 
 def ipndm(order: int, grid: str) -> Run:
-    """iPNDM (arXiv 2202.09778, eq. 10-12): Adams-Bashforth's constants for equal steps, on any grid of σ̄; ends at zero."""
-    constants = {1: (1.0,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+    """iPNDM (arXiv 2202.09778, eq. 10-12): Adams-Bashforth's constants for equal steps, on any grid
+    of σ̄; ends at zero."""
+    constants = {
+        1: (1.0,),
+        2: (3 / 2, -1 / 2),
+        3: (23 / 12, -16 / 12, 5 / 12),
+        4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+    }
 
     def run(denoise: Denoise, x: Tensor, levels: Levels, steps: int) -> Tensor:
         high, low = levels.ends
@@ -267,14 +207,20 @@ def ipndm(order: int, grid: str) -> Run:
         rho = 7.0
         sigmas = {
             "exponential": lambda: high * (low / high) ** u,
-            "karras": lambda: (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho,
+            "karras": lambda: (
+                (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+            ),
             "linspace": lambda: np.interp(999.0 * (1.0 - u), np.arange(1000), levels.table),
-            "trailing": lambda: np.array(levels.table)[np.round(1000 - np.arange(steps) * 1000 / steps).astype(int) - 1],
+            "trailing": lambda: np.array(levels.table)[
+                np.round(1000 - np.arange(steps) * 1000 / steps).astype(int) - 1
+            ],
         }[grid]()
         past: list[Tensor] = []
         for s, t in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
             past = [(x - denoise(x, float(s))) / float(s), *past][:order]
-            x = x + (float(t) - float(s)) * sum(c * d for c, d in zip(constants[len(past)], past, strict=True))
+            x = x + (float(t) - float(s)) * sum(
+                c * d for c, d in zip(constants[len(past)], past, strict=True)
+            )
         return x
 
     return run

@@ -1,25 +1,23 @@
 """How many state-sized tensors a run keeps alive at once, besides what the network itself makes.
 
-Every operation of a run goes through a mode that remembers which storages of at least a state's size are alive, without
-keeping them alive. The network's output is made with the mode off, so it is not counted: what is left is the solver's.
-The start belongs to the caller and is counted, since a run cannot do without it.
+Every operation of a run goes through a mode that remembers which storages of at least a state's
+size are alive, without keeping them alive. The network's output is made with the mode off, so it is
+not counted: what is left is the solver's. The start belongs to the caller and is counted, since a
+run cannot do without it.
 """
 
 from __future__ import annotations
 
-import json
 import weakref
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
+from report import Report
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 import flowsolve
 
-RESULTS = Path(__file__).with_name("results") / "memory.json"
 #: The most state-sized tensors that may be alive: the start, the state and the next state.
 TARGETS = {"ddim": 3}
 SOLVERS = ("ddim", "ddpm", "heun", "rk4", "ab2", "ab3", "ab4")
@@ -44,7 +42,9 @@ class Alive(TorchDispatchMode):
     def leave_out(self, x: torch.Tensor) -> torch.Tensor:
         storage = x.untyped_storage()
         self.apart.add(storage._cdata)
-        weakref.finalize(storage, self.apart.discard, storage._cdata)  # its address may come back as a tensor of the solver's
+        weakref.finalize(
+            storage, self.apart.discard, storage._cdata
+        )  # its address may come back as a tensor of the solver's
         return x
 
     def add(self, x: torch.Tensor) -> None:
@@ -94,13 +94,14 @@ def test_the_counter_counts() -> None:
     assert alive.now == 2
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_memory(solver: str, full: bool) -> None:
-    found = {predicts: peak(solver, predicts, 40 if full else 6) for predicts in ("eps", "v", "x0")}
-    print(f"\n{solver}: state-sized tensors alive at most, the start included: {found}")
-    if full:
-        RESULTS.parent.mkdir(exist_ok=True)
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        RESULTS.write_text(json.dumps(known | {solver: found}, indent=1) + "\n")
-    for predicts, count in found.items():
-        assert count <= TARGETS.get(solver, 12), f"{solver}, {predicts}: {count} tensors"
+def test_memory(full: bool, report: Report) -> None:
+    """State-sized tensors alive at the peak of a run, the start included."""
+    found = {
+        solver: {p: peak(solver, p, 40 if full else 6) for p in ("eps", "v", "x0")}
+        for solver in SOLVERS
+    }
+    report.save("memory.json", found)
+    for solver, by in found.items():
+        most = TARGETS.get(solver)
+        report.row(f"tensors alive, {solver}", max(by.values()), most)
+        assert max(by.values()) <= (most or 12), f"{solver}: {by}"

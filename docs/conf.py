@@ -1,4 +1,5 @@
-"""Sphinx configuration. The build needs no network: MathJax is in _static, there is no remote inventory."""
+"""Sphinx configuration. The build needs no network: MathJax is in _static, there is no remote
+inventory."""
 
 import re
 import sys
@@ -43,6 +44,9 @@ math_eqref_format = "({number})"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
+# A prime is no apostrophe, and "eps" is to be copied as it stands.
+smartquotes_action = "De"
+
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "unsrt"
 bibtex_reference_style = "label"
@@ -65,20 +69,26 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-MARK = re.compile(r"(`[^`]*`)|(\*(?=(?:state_)?shape\b|state\b)|\|(?=[^|\s\\]+\|))")
+MARK = re.compile(r"(`[^`]*`)|(\*(?=(?:state_)?shape\b|state\b|entries\b)|\|(?=[^|\s\\]+\|))")
 
 
 def escape_marks(app, what, name, obj, options, lines):
-    """In a docstring ``(n, *shape)`` is a shape and ``(n, *state)`` another, no emphasis; ``|x|`` is a norm, not a substitution."""
+    """In a docstring ``(n, *shape)`` is a shape, ``(n, *state)`` another, no emphasis; ``|x|``
+    is a norm, not a substitution."""
     for i, line in enumerate(lines):
         lines[i] = MARK.sub(lambda m: m.group(1) or "\\" + m.group(2), line)
 
 
 def show_defaults(app, what, name, obj, options, signature, annotation):
-    """A dataclass field's ``<factory>`` is no Python and would leave the whole signature without markup; defaults have values."""
+    """A dataclass field's ``<factory>`` is no Python and would leave the whole signature without
+    markup; defaults have values."""
     if signature is None:
         return None
-    signature = re.sub(r"\bDEFAULT_[A-Z]+\b", lambda m: repr(getattr(sys.modules[obj.__module__], m.group())), signature)
+    signature = re.sub(
+        r"\bDEFAULT_[A-Z]+\b",
+        lambda m: repr(getattr(sys.modules[obj.__module__], m.group())),
+        signature,
+    )
     return signature.replace("<factory>", "{}"), annotation
 
 

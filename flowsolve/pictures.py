@@ -1,4 +1,5 @@
-"""Samples as files: a sheet of small pictures, a tensor; each written under a temporary name and then put in place."""
+"""Samples as files: a sheet of small pictures, a tensor; each written under a temporary name and
+then put in place."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import write
+from .output import write
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,22 +31,39 @@ def depictable(shape: Sequence[int]) -> bool:
 def sheet(x: Tensor, *, columns: int | None = None) -> Image:
     """``x``, (n, 1 or 3, height, width) in [−1, 1], as one picture, as near to a square as it gets.
 
-    Small images are enlarged by a whole factor with a smooth filter: the eye reads a blurred digit better than its pixels.
+    Small images are enlarged by a whole factor with a smooth filter: the eye reads a blurred digit
+    better than its pixels.
     """
     from PIL import Image
 
     if not depictable(x.shape[1:]) or len(x) == 0:
-        raise ValueError(f"samples of shape {tuple(x.shape[1:])} are not pictures; expected (1, height, width) or (3, height, width)")
+        raise ValueError(
+            f"samples of shape {tuple(x.shape[1:])} are not pictures; "
+            "expected (1, height, width) or (3, height, width)"
+        )
     n, channels, height, width = x.shape
     columns = min(n, columns or math.ceil(math.sqrt(n)))
     mode, paper = ("L", 72) if channels == 1 else ("RGB", (72, 72, 72))
-    pixels = x.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = (
+        x.detach()
+        .float()
+        .clamp(-1.0, 1.0)
+        .add(1.0)
+        .mul(127.5)
+        .round()
+        .byte()
+        .permute(0, 2, 3, 1)
+        .cpu()
+        .numpy()
+    )
     scale = math.ceil(TILE / min(height, width))
     size = (width * scale, height * scale)
     across, down = size[0] + GAP, size[1] + GAP
     picture = Image.new(mode, (columns * across + GAP, math.ceil(n / columns) * down + GAP), paper)
     for i, image in enumerate(pixels):
-        tile = Image.fromarray(image[:, :, 0] if channels == 1 else image, mode=None).resize(size, Image.Resampling.BICUBIC)
+        tile = Image.fromarray(image[:, :, 0] if channels == 1 else image, mode=None).resize(
+            size, Image.Resampling.BICUBIC
+        )
         picture.paste(tile, (GAP + i % columns * across, GAP + i // columns * down))
     return picture
 
@@ -66,21 +84,35 @@ def picture_formats() -> dict[str, str]:
     """Suffixes of the pictures Pillow can write, with its names for them."""
     from PIL import Image
 
-    return {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE}
+    return {
+        suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in Image.SAVE
+    }
 
 
 def check(path: Path, suffixes: Iterable[str]) -> None:
-    """Raise ValueError if ``path`` cannot be written or ends in none of ``suffixes``: before the work, not after it."""
+    """Raise ValueError if ``path`` cannot be written or ends in none of ``suffixes``: before the
+    work, not after it."""
     if path.suffix.lower() not in suffixes:
-        known = ", ".join(s for s in (".png", ".jpg", ".webp", ".svg", ".pdf", ".pt", ".npy", ".npz") if s in suffixes)
+        known = ", ".join(
+            s
+            for s in (".png", ".jpg", ".webp", ".svg", ".pdf", ".pt", ".npy", ".npz")
+            if s in suffixes
+        )
         raise ValueError(f"{str(path)!r}: expected a name ending in one of {known}")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        reason = "it is a directory" if path.is_dir() else "no permission" if path.parent.exists() else "there is no such directory"
+        reason = (
+            "it is a directory"
+            if path.is_dir()
+            else "no permission"
+            if path.parent.exists()
+            else "there is no such directory"
+        )
         raise ValueError(f"{str(path)!r} cannot be written: {reason}")
 
 
 def save_tensor(path: Path, x: Tensor) -> None:
-    """Write the samples themselves: .pt for torch, .npy or .npz (under the key "samples") for NumPy."""
+    """Write the samples themselves: .pt for torch, .npy or .npz (under the key "samples") for
+    NumPy."""
     import numpy as np
     import torch
 

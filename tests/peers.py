@@ -1,12 +1,14 @@
-"""Samplers of other libraries, run through their own public face, and the questions they put to the network.
+"""Samplers of other libraries, run through their own public face, and the questions they put to the
+network.
 
-Two samplers are the same method if they ask the network the same questions, the same states at the same levels in the same
-order, and come to the same end. :func:`drive` and :func:`drive_azula` record the questions of a peer, :func:`ours` those of
-flowsolve.
+Two samplers are the same method if they ask the network the same questions, the same states at the
+same levels in the same order, and come to the same end. :func:`drive` and :func:`drive_azula`
+record the questions of a peer, :func:`ours` those of flowsolve.
 
-A scheduler of diffusers computes in float32 whatever it is given: its tables, its times and, in places, the state are cast.
-:func:`float64` lends its module the names ``torch.float32`` and ``numpy.float32`` with the meaning float64; no line of the
-algorithm changes, and a comparison to 1e-10 is about the algorithm. What the casts cost is measured by itself.
+A scheduler of diffusers computes in float32 whatever it is given: its tables, its times and, in
+places, the state are cast. :func:`float64` lends its module the names ``torch.float32`` and
+``numpy.float32`` with the meaning float64; no line of the algorithm changes, and a comparison to
+1e-10 is about the algorithm. What the casts cost is measured by itself.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ from flowsolve.processes import FLOW_TIME, SIGMA, Level, Process, Variable
 
 #: Stable Diffusion's table, in both libraries' words.
 TABLE = flowsolve.VP.discrete(flowsolve.tables.scaled_linear())
-TABLE_OPTIONS: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+TABLE_OPTIONS: dict[str, Any] = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+}
 
 
 class Run(NamedTuple):
@@ -55,7 +61,14 @@ def predict(model: exact.Exact, predicts: str, x: Tensor, level: Level) -> Tenso
     return {"eps": p.eps, "velocity": p.eps - p.x0, "v": a * p.eps - r * p.x0}[predicts]
 
 
-def ours(solver: Any, times: Sequence[float], start: Tensor, process: Process = TABLE, predicts: str = "eps", **arguments: Any) -> Run:
+def ours(
+    solver: Any,
+    times: Sequence[float],
+    start: Tensor,
+    process: Process = TABLE,
+    predicts: str = "eps",
+    **arguments: Any,
+) -> Run:
     """flowsolve's run over ``times`` on the mixture of tests/problems."""
     model, levels, states = mixture(process), [], []
 
@@ -64,8 +77,14 @@ def ours(solver: Any, times: Sequence[float], start: Tensor, process: Process = 
         states.append(x.clone())
         return predict(model, predicts, x, levels[-1])
 
-    denoiser = flowsolve.Denoiser(net, process, predicts, tuple(start.shape[1:]), dtype=F64, time="t")
-    return Run(levels, states, flowsolve.solve(denoiser, solver=solver, grid=list(times), start=start, **arguments).x)
+    denoiser = flowsolve.Denoiser(
+        net, process, predicts, tuple(start.shape[1:]), dtype=F64, time="t"
+    )
+    return Run(
+        levels,
+        states,
+        flowsolve.solve(denoiser, solver=solver, grid=list(times), start=start, **arguments).x,
+    )
 
 
 def assert_same(a: Run, b: Run, end: bool = True) -> None:
@@ -93,9 +112,13 @@ class _With:
 
 @contextlib.contextmanager
 def float64(cls: type, noise: Sequence[Tensor] = ()) -> Iterator[None]:
-    """The module of ``cls`` computes in float64, and takes ``noise`` (zeros, if none) where it would draw its own."""
+    """The module of ``cls`` computes in float64, and takes ``noise`` (zeros, if none) where it
+    would draw its own."""
     queue = iter(noise)
-    names: dict[str, Any] = {"torch": _With(torch, float32=torch.float64), "np": _With(np, float32=np.float64)}
+    names: dict[str, Any] = {
+        "torch": _With(torch, float32=torch.float64),
+        "np": _With(np, float32=np.float64),
+    }
     names["randn_tensor"] = lambda shape, **_: next(queue) if len(noise) else torch.zeros(shape)
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -116,10 +139,16 @@ def repaired(cls: Any, method: str, *changes: tuple[str, str]) -> Any:
     function, code = getattr(cls, method), "from __future__ import annotations\n"
     source = textwrap.dedent(inspect.getsource(function))
     for old, new in changes:
-        assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {cls.__name__}.{method}"
+        assert source.count(old) == 1, (
+            f"{old!r} is {source.count(old)} times in {cls.__name__}.{method}"
+        )
         source = source.replace(old, new)
     namespace: dict[str, Any] = {}
-    exec(compile(code + source, f"<repaired {method}>", "exec"), vars(sys.modules[cls.__module__]), namespace)
+    exec(
+        compile(code + source, f"<repaired {method}>", "exec"),
+        vars(sys.modules[cls.__module__]),
+        namespace,
+    )
     return type(cls.__name__, (cls,), {method: namespace[method], "__module__": cls.__module__})
 
 
@@ -130,24 +159,35 @@ def at(process: Process, variable: Variable, value: float) -> Level:
 
 def _sigmas(scheduler: Any) -> tuple[Variable, list[float]]:
     if hasattr(scheduler, "sigmas"):
-        return FLOW_TIME if type(scheduler).__name__.startswith("FlowMatch") else SIGMA, scheduler.sigmas.tolist()
-    return SIGMA, (scheduler.betas / scheduler.alphas).tolist()  # IPNDM's betas are the σ's of a VP process
+        return FLOW_TIME if type(scheduler).__name__.startswith(
+            "FlowMatch"
+        ) else SIGMA, scheduler.sigmas.tolist()
+    return SIGMA, (
+        scheduler.betas / scheduler.alphas
+    ).tolist()  # IPNDM's betas are the σ's of a VP process
 
 
 def levels_of(scheduler: Any, process: Process) -> list[Level]:
-    """The level of each evaluation as the scheduler computes with it: by its sigmas, or by its times if it has none."""
+    """The level of each evaluation as the scheduler computes with it: by its sigmas, or by its
+    times if it has none."""
     name, count = type(scheduler).__name__, len(scheduler.timesteps)
     if not hasattr(scheduler, "sigmas") and name != "IPNDMScheduler":
         return [process.level(float(t)) for t in scheduler.timesteps]
     variable, sigmas = _sigmas(scheduler)
-    if hasattr(scheduler, "sigmas_interpol"):  # KDPM2: every second evaluation is made in the middle of a step
+    if hasattr(
+        scheduler, "sigmas_interpol"
+    ):  # KDPM2: every second evaluation is made in the middle of a step
         behind = "Ancestral" in name
-        sigmas = [float(scheduler.sigmas_interpol[k - behind]) if k % 2 else s for k, s in enumerate(sigmas)]
+        sigmas = [
+            float(scheduler.sigmas_interpol[k - behind]) if k % 2 else s
+            for k, s in enumerate(sigmas)
+        ]
     return [at(process, variable, sigma) for sigma in sigmas[:count]]
 
 
 def grid_of(scheduler: Any, process: Process, calls: int = 1) -> list[float]:
-    """The times at which the scheduler's steps begin, and where the last ends; ``calls``: evaluations a step, DPMSolverSinglestep's."""
+    """The times at which the scheduler's steps begin, and where the last ends; ``calls``:
+    evaluations a step, DPMSolverSinglestep's."""
     name = type(scheduler).__name__
     if not hasattr(scheduler, "sigmas") and name != "IPNDMScheduler":
         times = scheduler._timesteps[::-1] if name == "PNDMScheduler" else scheduler.timesteps
@@ -163,18 +203,31 @@ def scaled(scheduler: Any) -> bool:
 
 
 def drive(
-    scheduler: Any, model: exact.Exact, start: Tensor, predicts: str = "eps", known: Sequence[Tensor] = (), told: bool = False, **step: Any
+    scheduler: Any,
+    model: exact.Exact,
+    start: Tensor,
+    predicts: str = "eps",
+    known: Sequence[Tensor] = (),
+    told: bool = False,
+    **step: Any,
 ) -> Run:
-    """Run a scheduler as diffusers' pipelines do. With ``known``, its first steps end on these states. With ``told``, the network
-    answers for the level of the time it is told, which on a rounded grid is not the level the scheduler computes with."""
+    """Run a scheduler as diffusers' pipelines do. With ``known``, its first steps end on these
+    states. With ``told``, the network answers for the level of the time it is told, which on a
+    rounded grid is not the level the scheduler computes with."""
     process, states = model.process, []
-    levels = [process.level(float(t)) for t in scheduler.timesteps] if told else levels_of(scheduler, process)
+    levels = (
+        [process.level(float(t)) for t in scheduler.timesteps]
+        if told
+        else levels_of(scheduler, process)
+    )
     scale_input = getattr(scheduler, "scale_model_input", lambda x, t: x)
     unit = [level.A.value if scaled(scheduler) else 1.0 for level in levels]
     x = start / unit[0]
     for k, t in enumerate(scheduler.timesteps):
         states.append(scale_input(x, t))
-        x = scheduler.step(predict(model, predicts, states[-1], levels[k]), t, x, return_dict=False, **step)[0]
+        x = scheduler.step(
+            predict(model, predicts, states[-1], levels[k]), t, x, return_dict=False, **step
+        )[0]
         if k < len(known):
             x = known[k] / unit[k + 1]
             if hasattr(scheduler, "last_sample"):
@@ -208,7 +261,10 @@ def azula_levels(process: Process) -> Callable[[Tensor], tuple[Tensor, ...]]:
 
     def schedule(t: Tensor) -> tuple[Tensor, ...]:
         levels = [process.level(float(v)) for v in t.reshape(-1)]
-        return tuple(torch.tensor(part, dtype=F64).view(t.shape) for part in zip(*((v.A.value, v.R.value) for v in levels), strict=True))
+        return tuple(
+            torch.tensor(part, dtype=F64).view(t.shape)
+            for part in zip(*((v.A.value, v.R.value) for v in levels), strict=True)
+        )
 
     return schedule
 
@@ -234,13 +290,18 @@ def drive_azula(
 
     denoise.schedule = azula_levels(model.process)  # type: ignore[attr-defined]
     queue, module = iter(noise), sys.modules[cls.__module__]
-    grid = type(cls.__name__, (cls,), {"timesteps": property(lambda self: torch.tensor(list(times), dtype=F64))})
+    grid = type(
+        cls.__name__,
+        (cls,),
+        {"timesteps": property(lambda self: torch.tensor(list(times), dtype=F64))},
+    )
     with mock.patch.dict(vars(module), {"torch": _With(torch, randn_like=lambda x: next(queue))}):
         end = grid(denoise, silent=True, dtype=F64, **options)(start.clone())
     return Run(levels, states, end)
 
 
-# Orders of convergence: VP() from σ̄ = 2 to 0.4 as in test_orders, on a table whose entries are the levels of the grid
+# Orders of convergence: VP() from σ̄ = 2 to 0.4 as in test_orders, on a table whose entries are the
+# levels of the grid
 
 PROCESS = flowsolve.VP()
 GRIDS = {"time": flowsolve.grids.Uniform(), "karras": flowsolve.grids.Karras()}
@@ -261,24 +322,51 @@ def table_of(levels: Sequence[Level]) -> list[float]:
 def exact_states(levels: Sequence[Level], start: Tensor) -> Tensor:
     """The solution from ``start`` at each of ``levels`` after the first."""
     solution = flowsolve.solve(
-        mixture(PROCESS), solver="scipy:DOP853", rtol=3e-14, atol=1e-15, grid=[v.t for v in levels], start=start, keep="path"
+        mixture(PROCESS),
+        solver="scipy:DOP853",
+        rtol=3e-14,
+        atol=1e-15,
+        grid=[v.t for v in levels],
+        start=start,
+        keep="path",
     )
     return solution.path[1:]
 
 
-def run_on(cls: Any, options: dict[str, Any], levels: Sequence[Level], start: Tensor, model: Any = mixture, **arguments: Any) -> Tensor:
+def run_on(
+    cls: Any,
+    options: dict[str, Any],
+    levels: Sequence[Level],
+    start: Tensor,
+    model: Any = mixture,
+    **arguments: Any,
+) -> Tensor:
     """A scheduler's state at the last of ``levels``."""
     betas, name, n = table_of(levels), cls.__name__, len(levels) - 1
     process = flowsolve.VP.discrete(betas)
     if name == "IPNDMScheduler":
-        betas, options, arguments = [v.R.value for v in levels], {**options, "num_train_timesteps": n}, {**arguments, "predicts": "v"}
+        betas, options, arguments = (
+            [v.R.value for v in levels],
+            {**options, "num_train_timesteps": n},
+            {**arguments, "predicts": "v"},
+        )
     else:
-        if name == "PNDMScheduler" and not options.get("skip_prk_steps"):  # its stages lie on the entries between
+        if name == "PNDMScheduler" and not options.get(
+            "skip_prk_steps"
+        ):  # its stages lie on the entries between
             n, betas = n // 2, [*betas, 1e-3]
         options = {"num_train_timesteps": len(betas), **options}
     ends = name.startswith(_ENDS_ON_THE_TABLE)
     noise = arguments.pop("noise", ())
-    run, _ = theirs(cls, n if ends else n + 1, start, {**options, "trained_betas": betas}, noise=noise, model=model(process), **arguments)
+    run, _ = theirs(
+        cls,
+        n if ends else n + 1,
+        start,
+        {**options, "trained_betas": betas},
+        noise=noise,
+        model=model(process),
+        **arguments,
+    )
     return run.end if ends else run.states[-1]
 
 
@@ -287,8 +375,11 @@ def slope(errors: Sequence[float]) -> float:
     return math.log2(errors[0] / errors[-1]) / (len(errors) - 1)
 
 
-def order(name: Any, options: dict[str, Any], grid: str, first: int = 0, ns: Sequence[int] = (24, 48, 96)) -> float:
-    """The measured order of a scheduler or an azula sampler whose first ``first`` steps are exact."""
+def order(
+    name: Any, options: dict[str, Any], grid: str, first: int = 0, ns: Sequence[int] = (24, 48, 96)
+) -> float:
+    """The measured order of a scheduler or an azula sampler whose first ``first`` steps are
+    exact."""
     cls = scheduler_class(name) if isinstance(name, str) else name
     model, start, end, _ = mixture_run(PROCESS, 2.0, 0.4)
     errors = []
@@ -304,11 +395,22 @@ def order(name: Any, options: dict[str, Any], grid: str, first: int = 0, ns: Seq
     return slope(errors)
 
 
-def variance_error(respond: Callable[[Tensor, list[Tensor], Sequence[Level], Any], Tensor], grid: str, n: int, draws: int = 1) -> float:
-    """The largest relative error of the variance at the end, for Gaussian data: a run is linear in its start and its noises, so one
-    run of a batch, sample k with the k-th of them 1 and the others 0, gives the variance without sampling error."""
+def variance_error(
+    respond: Callable[[Tensor, list[Tensor], Sequence[Level], Any], Tensor],
+    grid: str,
+    n: int,
+    draws: int = 1,
+) -> float:
+    """The largest relative error of the variance at the end, for Gaussian data: a run is linear in
+    its start and its noises, so one run of a batch, sample k with the k-th of them 1 and the others
+    0, gives the variance without sampling error."""
     levels, data = span_levels(grid, n), torch.tensor([0.25, 1.5], dtype=F64)
     noisy, quiet = (v.A.value**2 * data + v.R.value**2 for v in (levels[0], levels[-1]))
     unit = torch.eye(draws * n + 1, dtype=F64)[:, :, None].expand(-1, -1, 2)
-    end = respond(unit[0] * noisy.sqrt(), list(unit[1:]), levels, lambda process: exact.Gaussian(process, [0.0, 0.0], data))
+    end = respond(
+        unit[0] * noisy.sqrt(),
+        list(unit[1:]),
+        levels,
+        lambda process: exact.Gaussian(process, [0.0, 0.0], data),
+    )
     return float((end.square().sum(0) / quiet - 1.0).abs().max())

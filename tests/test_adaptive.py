@@ -13,11 +13,14 @@ SCIPY = ["scipy:RK23", "scipy:RK45", "scipy:DOP853", "scipy:LSODA", "scipy:Radau
 
 @pytest.mark.parametrize("solver", [*TORCHDIFFEQ, *SCIPY])
 def test_error_follows_the_tolerance(solver):
-    """Global error within three orders of magnitude of the local tolerance, where that is small, and falling with it."""
+    """Global error within three orders of magnitude of the local tolerance, where that is small,
+    and falling with it."""
     model, start, end, span = mixture_run(PROCESSES["vp"], 3.0, 0.1)
     errors, spent = [], []
     for tolerance in (1e-5, 1e-7):
-        solution = flowsolve.solve(model, solver=solver, rtol=tolerance, atol=tolerance, grid=list(span), start=start)
+        solution = flowsolve.solve(
+            model, solver=solver, rtol=tolerance, atol=tolerance, grid=list(span), start=start
+        )
         errors.append(rms(solution.x - end))
         spent.append(solution.nfe)
         assert errors[-1] < 1000 * tolerance
@@ -31,20 +34,31 @@ def test_from_pure_noise_to_clean_data(solver, process):
     model = exact.Dirac(PROCESSES[process], point)
     solution = flowsolve.solve(model, solver=solver, n=2, seed=0)
     torch.testing.assert_close(solution.x, point.expand(2, 2), rtol=0, atol=1e-3)
-    assert solution.grid[-1].clean and solution.grid[-2].t == pytest.approx(PROCESSES[process].t_min)
+    assert solution.grid[-1].clean and solution.grid[-2].t == pytest.approx(
+        PROCESSES[process].t_min
+    )
 
 
 @pytest.mark.parametrize("solver", ["dopri5", "bosh3", "scipy:RK45", "scipy:BDF"])
 def test_budget_exceeded_carries_what_was_reached(solver):
     model = mixture(PROCESSES["vp"])
-    with pytest.raises(flowsolve.BudgetExceeded, match="nfe=30 evaluations were spent at level t=0") as caught:
+    with pytest.raises(
+        flowsolve.BudgetExceeded, match="nfe=30 evaluations were spent at level t=0"
+    ) as caught:
         flowsolve.solve(model, solver=solver, rtol=1e-8, atol=1e-8, nfe=30, n=3, seed=0)
     error = caught.value
     assert error.nfe == 30 and error.x.shape == (3, 2) and torch.isfinite(error.x).all()
     assert 0 < error.level.t < 1
     # The state is a point of the run: going on from it gives the run's result.
     whole = flowsolve.sample(model, solver="scipy:DOP853", rtol=1e-9, atol=1e-9, n=3, seed=0)
-    rest = flowsolve.sample(model, solver="scipy:DOP853", rtol=1e-9, atol=1e-9, start=error.x, span=(error.level.t, None))
+    rest = flowsolve.sample(
+        model,
+        solver="scipy:DOP853",
+        rtol=1e-9,
+        atol=1e-9,
+        start=error.x,
+        span=(error.level.t, None),
+    )
     assert rms(whole - rest) < 1e-4
 
 
@@ -52,9 +66,15 @@ def test_path_on_the_callers_times():
     model, start, _, _ = mixture_run(PROCESSES["vp"], 3.0, 0.1)
     process = PROCESSES["vp"]
     times = [process.at("sigma", c).t for c in (3.0, 1.0, 0.3, 0.1)]
-    solution = flowsolve.solve(model, solver="dopri5", rtol=1e-9, atol=1e-9, grid=times, start=start, keep="path")
-    assert solution.path.shape == (4, *start.shape) and [level.t for level in solution.grid] == times
-    other = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, grid=times[:3], start=start).x
+    solution = flowsolve.solve(
+        model, solver="dopri5", rtol=1e-9, atol=1e-9, grid=times, start=start, keep="path"
+    )
+    assert (
+        solution.path.shape == (4, *start.shape) and [level.t for level in solution.grid] == times
+    )
+    other = flowsolve.solve(
+        model, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, grid=times[:3], start=start
+    ).x
     assert rms(solution.path[2] - other) < 1e-6
     with pytest.raises(ValueError, match="chooses its own steps"):
         flowsolve.solve(model, solver="dopri5", grid="karras", start=start)
@@ -67,7 +87,15 @@ def test_gradients_through_the_adjoint():
     gradients = []
     for solver, options in (("dopri5", {"rtol": 1e-10, "atol": 1e-10}), ("rk4", {"nfe": 400})):
         net.zero_grad()
-        x = flowsolve.solve(model, solver=solver, start=start, span=(2.0, 0.1), grid=None, differentiable=True, **options).x
+        x = flowsolve.solve(
+            model,
+            solver=solver,
+            start=start,
+            span=(2.0, 0.1),
+            grid=None,
+            differentiable=True,
+            **options,
+        ).x
         (g,) = torch.autograd.grad(x.square().sum(), start, retain_graph=True)
         x.square().sum().backward()
         gradients.append((g, net.weight.grad.clone()))
@@ -80,7 +108,12 @@ def test_gradients_through_the_adjoint():
 def test_float32_states_and_options():
     model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
     for solver in ("dopri5", "scipy:RK45", "torchdiffeq:implicit_adams"):
-        assert flowsolve.sample(model, solver=solver, n=2, seed=0, span=(0.2, None), rtol=1e-3, atol=1e-3).dtype == torch.float32
+        assert (
+            flowsolve.sample(
+                model, solver=solver, n=2, seed=0, span=(0.2, None), rtol=1e-3, atol=1e-3
+            ).dtype
+            == torch.float32
+        )
     for name, value in (("rtol", 0.0), ("atol", -1.0), ("rtol", float("nan"))):
         with pytest.raises(ValueError, match=f"{name}="):
             flowsolve.sample(model, solver="dopri5", **{name: value})

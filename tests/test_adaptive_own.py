@@ -10,10 +10,9 @@ from problems import F64, PROCESSES, Tanh, elementwise, mixture, mixture_run, rm
 import flowsolve
 from flowsolve import exact
 from flowsolve.coordinates import DATA
-from flowsolve.flow import Door, Flow, Node
 from flowsolve.operators import combine
-from flowsolve.solvers import Adaptive
-from flowsolve.solvers.adaptive import MU, centre
+from flowsolve.solvers import Adaptive, Evaluation, Evaluator, Ode
+from flowsolve.solvers.walk import MU, centre
 
 
 def evenly(process, s, t, n):
@@ -21,8 +20,8 @@ def evenly(process, s, t, n):
     return [process.at(MU, MU.of(s) + (MU.of(t) - MU.of(s)) * k / n) for k in range(n + 1)]
 
 
-class Bare(Door):
-    """A door to a model that keeps what it is told."""
+class Bare(Evaluator):
+    """A evaluator to a model that keeps what it is told."""
 
     def __init__(self, model):
         self.model, self.process, self.told = model, model.process, []
@@ -56,7 +55,9 @@ def test_order_with_fixed_steps(process):
     errors = []
     for n in (8, 16, 32, 64):
         grid = [level.t for level in evenly(process, s, t, n)]
-        solution = flowsolve.solve(model, solver="adaptive", rtol=1e9, atol=1e9, grid=grid, start=start)
+        solution = flowsolve.solve(
+            model, solver="adaptive", rtol=1e9, atol=1e9, grid=grid, start=start
+        )
         assert (solution.statistics.accepted == n).all() and solution.nfe == 3 * n
         errors.append(rms(solution.x - end))
     assert math.log2(errors[0] / errors[-1]) / 3 == pytest.approx(3.0, abs=0.2)
@@ -100,10 +101,22 @@ def test_a_step_is_accepted_if_its_error_is_within_the_tolerance(process):
     size = torch.maximum(start.abs() / scale_s, high.abs() / scale_t)
     error = ((high - low) / scale_t / (1 + size)).square().mean(1).sqrt()  # with rtol = atol = 1
     for number in (0, 5, 11):
-        for tolerance, within in ((1.001 * float(error[number]), True), (0.999 * float(error[number]), False)):
-            door, solver = Bare(model), Adaptive(tolerance, tolerance)
-            x, _ = solver.step(Flow(door, DATA), start, s, t, (Node(s, None, None, DATA, [10.0] * len(start)),))
-            assert door.told[0][0][number] is within and door.told[0][1][number] is not within
+        for tolerance, within in (
+            (1.001 * float(error[number]), True),
+            (0.999 * float(error[number]), False),
+        ):
+            evaluator, solver = Bare(model), Adaptive(tolerance, tolerance)
+            x, _ = solver.step(
+                Ode(evaluator, DATA),
+                start,
+                s,
+                t,
+                (Evaluation(s, None, None, DATA, [10.0] * len(start)),),
+            )
+            assert (
+                evaluator.told[0][0][number] is within
+                and evaluator.told[0][1][number] is not within
+            )
         if (error <= error[number]).sum() == len(error):
             torch.testing.assert_close(x, high, rtol=0, atol=1e-13)
 
@@ -113,33 +126,52 @@ def test_what_is_left_is_cut_in_the_middle():
     process = PROCESSES["vp"]
     s, t = process.at(MU, 0.5), process.at(MU, 1.5)
     for stride, first in ((2.0, 1.5), (1.0, 1.5), (0.9, 1.0), (0.45, 0.95)):
-        door, coarse = Bare(mixture(process)), Adaptive(1e9, 1e9)
-        coarse.step(Flow(door, DATA), torch.randn(1, 2, dtype=F64), s, t, (Node(s, None, None, DATA, [stride]),))
-        assert MU.of(door.told[0][2][0]) == pytest.approx(first, abs=1e-12) and door.told[-1][2][0] is t
+        evaluator, coarse = Bare(mixture(process)), Adaptive(1e9, 1e9)
+        coarse.step(
+            Ode(evaluator, DATA),
+            torch.randn(1, 2, dtype=F64),
+            s,
+            t,
+            (Evaluation(s, None, None, DATA, [stride]),),
+        )
+        assert (
+            MU.of(evaluator.told[0][2][0]) == pytest.approx(first, abs=1e-12)
+            and evaluator.told[-1][2][0] is t
+        )
 
 
 @pytest.mark.parametrize("process", ["vp", "cosine", "discrete", "ve", "edm", "rectified_flow"])
 def test_error_is_proportional_to_the_tolerance(process):
-    """Over the whole run, from the process's start (pure noise included) to its t_min: between 0.1 and 2 times rtol."""
+    """Over the whole run, from the process's start (pure noise included) to its t_min: between 0.1
+    and 2 times rtol."""
     process = PROCESSES[process]
     model = mixture(process)
-    start = process.prior(process.start) @ torch.randn(32, 2, dtype=F64, generator=torch.Generator().manual_seed(0))
+    start = process.prior(process.start) @ torch.randn(
+        32, 2, dtype=F64, generator=torch.Generator().manual_seed(0)
+    )
     arguments = {"start": start, "span": (None, process.t_min)}
     end = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-11, atol=1e-11, **arguments).x
     spent = []
     for tolerance in (1e-2, 1e-3, 1e-4, 1e-5):
-        solution = flowsolve.solve(model, solver="adaptive", rtol=tolerance, atol=tolerance, **arguments)
+        solution = flowsolve.solve(
+            model, solver="adaptive", rtol=tolerance, atol=tolerance, **arguments
+        )
         assert 0.1 < rms(solution.x - end) / tolerance < 2
         spent.append(float(solution.statistics.evaluations.double().mean()))
-        assert int(solution.statistics.rejected.sum()) < 0.3 * int(solution.statistics.accepted.sum())
-    # Steps as long as the cube root of the tolerance allows: 10^(1/3) times the evaluations for a tenth of the error.
+        assert int(solution.statistics.rejected.sum()) < 0.3 * int(
+            solution.statistics.accepted.sum()
+        )
+    # Steps as long as the cube root of the tolerance allows: 10^(1/3) times the evaluations for a
+    # tenth of the error.
     assert all(b / a < 1.15 * 10 ** (1 / 3) for a, b in pairwise(spent))
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_exact_on_one_point_between_singular_ends(process):
     point = torch.tensor([0.3, -1.2], dtype=F64)
-    solution = flowsolve.solve(exact.Dirac(PROCESSES[process], point), solver="adaptive", n=3, seed=1)
+    solution = flowsolve.solve(
+        exact.Dirac(PROCESSES[process], point), solver="adaptive", n=3, seed=1
+    )
     torch.testing.assert_close(solution.x, point.expand(3, 2), rtol=0, atol=1e-9)
     assert solution.grid[-1].clean and solution.grid[-2].t == PROCESSES[process].t_min
     assert int(solution.statistics.rejected.sum()) == 0 and solution.nfe < 20
@@ -150,15 +182,25 @@ def test_stops_on_the_callers_times_and_keeps_its_stride():
     model, tolerances = mixture(process), {"rtol": 1e-6, "atol": 1e-6}
     start = torch.randn(6, 2, dtype=F64)
     times = [1.0, 0.9, 0.5, 0.3, 0.1, 0.02]
-    solution = flowsolve.solve(model, solver="adaptive", grid=times, start=start, keep=("path", "x0"), **tolerances)
+    solution = flowsolve.solve(
+        model, solver="adaptive", grid=times, start=start, keep=("path", "x0"), **tolerances
+    )
     assert [level.t for level in solution.grid] == times and solution.path.shape == (6, 6, 2)
     assert torch.equal(solution.path[0], start) and torch.equal(solution.path[-1], solution.x)
-    other = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-11, atol=1e-11, grid=times, start=start, keep="path").path
+    other = flowsolve.solve(
+        model, solver="scipy:DOP853", rtol=1e-11, atol=1e-11, grid=times, start=start, keep="path"
+    ).path
     assert rms(solution.path - other) < 5e-6
     assert solution.x0_path.shape == (solution.nfe, 6, 2) and solution.x0_path.isfinite().all()
-    # After one point has shown that steps may be long they stay so: the first leg takes the few that lead there, the others one.
-    one_point, times = exact.Dirac(process, [0.3, -1.2]), [level.t for level in evenly(process, process.start, process.level(0.02), 9)]
-    accepted = flowsolve.solve(one_point, solver="adaptive", grid=times, start=start, rtol=1e-9, atol=1e-9).statistics.accepted
+    # After one point has shown that steps may be long they stay so: the first leg takes the few
+    # that lead there, the others one.
+    one_point, times = (
+        exact.Dirac(process, [0.3, -1.2]),
+        [level.t for level in evenly(process, process.start, process.level(0.02), 9)],
+    )
+    accepted = flowsolve.solve(
+        one_point, solver="adaptive", grid=times, start=start, rtol=1e-9, atol=1e-9
+    ).statistics.accepted
     assert (accepted <= 9 + 4).all()
     with pytest.raises(ValueError, match="chooses its own steps"):
         flowsolve.solve(model, solver="adaptive", grid="karras", start=start)
@@ -171,7 +213,9 @@ def test_upward_and_back(process):
     z = flowsolve.encode(model, x, solver="adaptive", **tolerances)
     reference = flowsolve.encode(model, x, solver="scipy:DOP853", rtol=1e-10, atol=1e-10)
     assert rms(z - reference) < 1e-4 * rms(reference)
-    assert rms(flowsolve.sample(model, solver="adaptive", start=z, **tolerances) - x) < 2e-2  # the noise missing at t_min
+    assert (
+        rms(flowsolve.sample(model, solver="adaptive", start=z, **tolerances) - x) < 2e-2
+    )  # the noise missing at t_min
 
 
 def test_gradients_of_the_accepted_steps():
@@ -183,7 +227,9 @@ def test_gradients_of_the_accepted_steps():
     gradients = []
     for solver, options in (("adaptive", {"rtol": 1e-8, "atol": 1e-8}), ("rk4", {"nfe": 800})):
         net.zero_grad()
-        x = flowsolve.solve(model, solver=solver, start=start, span=(2.0, 0.1), differentiable=True, **options).x
+        x = flowsolve.solve(
+            model, solver=solver, start=start, span=(2.0, 0.1), differentiable=True, **options
+        ).x
         (g,) = torch.autograd.grad(x.square().sum(), start, retain_graph=True)
         x.square().sum().backward()
         gradients.append((g, net.weight.grad.clone()))
@@ -193,11 +239,18 @@ def test_gradients_of_the_accepted_steps():
 
 def test_float32_follows_float64():
     a, b = (
-        flowsolve.sample(flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (5,), dtype=dtype), solver="adaptive", n=4, seed=2)
+        flowsolve.sample(
+            flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (5,), dtype=dtype),
+            solver="adaptive",
+            n=4,
+            seed=2,
+        )
         for dtype in (torch.float32, F64)
     )
     assert a.dtype == torch.float32 and b.dtype == F64
-    torch.testing.assert_close(a.double(), b, rtol=0, atol=5e-3)  # a step near the tolerance may be accepted in one only
+    torch.testing.assert_close(
+        a.double(), b, rtol=0, atol=5e-3
+    )  # a step near the tolerance may be accepted in one only
 
 
 @pytest.mark.parametrize(
@@ -207,7 +260,11 @@ def test_float32_follows_float64():
         ({"atol": -1.0}, ValueError, "atol=-1.0: expected a positive number"),
         ({"rtol": float("nan")}, ValueError, "rtol=nan"),
         ({"atol": "1e-3"}, ValueError, "atol='1e-3'"),
-        ({"tol": 1e-3}, TypeError, r"option='tol' is not known. Did you mean '[ra]tol'.*an option of Adaptive"),
+        (
+            {"tol": 1e-3},
+            TypeError,
+            r"option='tol' is not known. Did you mean '[ra]tol'.*an option of Adaptive",
+        ),
         ({"nfe": 0}, ValueError, "nfe=0"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The library's own adaptive solver takes every sample by itself: nothing of one sample depends on another."""
+"""The library's own adaptive solver takes every sample by itself: nothing of one sample depends on
+another."""
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ WILD = 60.0  # how much larger than the others a start is
 
 
 def wild(x, t):
-    """For each sample alone, and for large states far from smooth: such a sample needs many more steps."""
-    return elementwise(x, t) + 10.0 * torch.sin(x) * (1.0 + torch.tanh(x.abs() - 20.0))  # sigmoid is not the same in any batch
+    """For each sample alone, and for large states far from smooth: such a sample needs many more
+    steps."""
+    return elementwise(x, t) + 10.0 * torch.sin(x) * (
+        1.0 + torch.tanh(x.abs() - 20.0)
+    )  # sigmoid is not the same in any batch
 
 
 def starts(n, shape, dtype, process):
@@ -25,7 +29,10 @@ def starts(n, shape, dtype, process):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize(("process", "predicts"), [("vp", "eps"), ("edm", "F"), ("rectified_flow", "velocity"), ("discrete", "v")])
+@pytest.mark.parametrize(
+    ("process", "predicts"),
+    [("vp", "eps"), ("edm", "F"), ("rectified_flow", "velocity"), ("discrete", "v")],
+)
 def test_neighbours_do_not_change_a_bit(process, predicts, dtype):
     model = flowsolve.Denoiser(wild, PROCESSES[process], predicts, (3, 5), dtype=dtype)
     x = starts(8, (3, 5), dtype, PROCESSES[process])
@@ -37,10 +44,14 @@ def test_neighbours_do_not_change_a_bit(process, predicts, dtype):
         runs = [flowsolve.solve(model, start=part, **arguments) for part in x.split(parts)]
         assert torch.equal(torch.cat([run.x for run in runs]), whole.x)
         for kind in range(3):
-            assert torch.equal(torch.cat([run.statistics[kind] for run in runs]), whole.statistics[kind])
+            assert torch.equal(
+                torch.cat([run.statistics[kind] for run in runs]), whole.statistics[kind]
+            )
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     shuffled = flowsolve.solve(model, start=x[order], **arguments)
-    assert torch.equal(shuffled.x, whole.x[order]) and torch.equal(shuffled.statistics.evaluations, spent[order])
+    assert torch.equal(shuffled.x, whole.x[order]) and torch.equal(
+        shuffled.statistics.evaluations, spent[order]
+    )
 
 
 @pytest.fixture
@@ -51,7 +62,8 @@ def two_threads():
 
 
 def test_neighbours_do_not_change_a_bit_of_a_large_sample(two_threads):
-    """More elements than torch sums in one piece: with several threads its sum of one such row is another than that of two."""
+    """More elements than torch sums in one piece: with several threads its sum of one such row is
+    another than that of two."""
     process = PROCESSES["vp"]
     model = flowsolve.Denoiser(elementwise, process, "eps", (40000,))
     x = torch.randn(2, 40000, generator=torch.Generator().manual_seed(0))
@@ -70,10 +82,14 @@ def test_what_is_spent_adds_up():
         return wild(x, t)
 
     model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (5,))
-    solution = flowsolve.solve(model, solver="adaptive", start=starts(9, (5,), torch.float32, PROCESSES["vp"]))
+    solution = flowsolve.solve(
+        model, solver="adaptive", start=starts(9, (5,), torch.float32, PROCESSES["vp"])
+    )
     accepted, rejected, evaluations = solution.statistics
     assert evaluations.dtype == torch.int64 and evaluations.shape == (9,)
-    assert torch.equal(evaluations, 3 * accepted + 2 * rejected + 1)  # the one is the hold to clean data
+    assert torch.equal(
+        evaluations, 3 * accepted + 2 * rejected + 1
+    )  # the one is the hold to clean data
     assert solution.nfe == len(calls) == evaluations.max()
     assert rejected.max() > 0
     # Six of nine arrive early and leave the batch together; the last call is the hold, of all.
@@ -91,13 +107,18 @@ def test_every_sample_is_asked_on_its_own_level():
         return wild(x * y.view(-1, 1), t)
 
     process, tolerances = PROCESSES["vp"], {"rtol": 1e-2, "atol": 1e-2}
-    x, y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, 8.0, 1.0, 1.0, 1.0, 1.0])
+    x, y = (
+        torch.randn(6, 4, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([1.0, 8.0, 1.0, 1.0, 1.0, 1.0]),
+    )
     for time in (None, "logsnr", lambda level: 3.0 * level.t):
         model = flowsolve.Denoiser(net, process, "x0", (4,), time=time)
         whole = flowsolve.solve(model.given(y=y), solver="adaptive", start=x, **tolerances)
         assert min(len(t) for t in seen) == 1 and any(len(t.unique()) > 3 for t in seen)
         for i in range(6):
-            alone = flowsolve.sample(model.given(y=y[i : i + 1]), solver="adaptive", start=x[i : i + 1], **tolerances)
+            alone = flowsolve.sample(
+                model.given(y=y[i : i + 1]), solver="adaptive", start=x[i : i + 1], **tolerances
+            )
             assert torch.equal(alone, whole.x[i : i + 1])
 
 
@@ -116,20 +137,32 @@ def test_budget_is_a_cap_on_every_sample():
     again = flowsolve.solve(model, solver="adaptive", n=5, seed=0, nfe=whole.nfe, **tolerances)
     assert torch.equal(again.x, whole.x)
     for nfe in (1, 2, 3, 100, whole.nfe - 1):
-        with pytest.raises(flowsolve.BudgetExceeded, match=f"nfe={nfe} evaluations were spent at level") as caught:
+        with pytest.raises(
+            flowsolve.BudgetExceeded, match=f"nfe={nfe} evaluations were spent at level"
+        ) as caught:
             flowsolve.solve(model, solver="adaptive", n=5, seed=0, nfe=nfe, **tolerances)
         error = caught.value
         assert error.nfe == nfe and error.x.shape == (5, 2) and 0 < error.level.t <= 1
         # Going on from each sample's own level gives the run's result.
-        for i, level in enumerate(error.level.each if len(error.level.each) > 1 else error.level.each * 5):
-            rest = flowsolve.sample(model, solver="adaptive", start=error.x[i : i + 1], span=(level.t, None), **tolerances)
+        for i, level in enumerate(
+            error.level.each if len(error.level.each) > 1 else error.level.each * 5
+        ):
+            rest = flowsolve.sample(
+                model,
+                solver="adaptive",
+                start=error.x[i : i + 1],
+                span=(level.t, None),
+                **tolerances,
+            )
             assert rms(rest - whole.x[i]) < 1e-3
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_bad_sample_is_named_with_its_own_level(value):
     def net(x, t):
-        return torch.where((t.view(-1, 1) < 0.5) & (x[:, :1] > 0), value, 0.1 * elementwise(x, t) + torch.sign(x))
+        return torch.where(
+            (t.view(-1, 1) < 0.5) & (x[:, :1] > 0), value, 0.1 * elementwise(x, t) + torch.sign(x)
+        )
 
     start = torch.full((4, 3), -30.0)
     start[2] = 30.0
@@ -138,7 +171,11 @@ def test_a_bad_sample_is_named_with_its_own_level(value):
         flowsolve.solve(model, solver="adaptive", start=start)
     error = caught.value
     assert error.samples == [2] and error.x.shape == (4, 3)
-    assert isinstance(error.level, Level) and not isinstance(error.level, Levels) and error.level.t < 0.5
+    assert (
+        isinstance(error.level, Level)
+        and not isinstance(error.level, Levels)
+        and error.level.t < 0.5
+    )
 
 
 def test_a_step_that_cannot_be_made_is_an_error_not_a_loop():
@@ -150,12 +187,17 @@ def test_a_step_that_cannot_be_made_is_an_error_not_a_loop():
     model = flowsolve.Denoiser(net, PROCESSES["edm"], "x0", (3,), dtype=F64)
     start = torch.full((4, 3), -30.0, dtype=F64)
     start[1] = 30.0
-    with pytest.raises(RuntimeError, match=r"gave up on sample 1 at level t=\S+ .*Loosen rtol=0.001 and atol=0.001"):
+    with pytest.raises(
+        RuntimeError, match=r"gave up on sample 1 at level t=\S+ .*Loosen rtol=0.001 and atol=0.001"
+    ):
         flowsolve.solve(model, solver="adaptive", start=start)
 
 
 def test_rows_are_scalars_for_every_sample():
-    a, b = Rows(torch.tensor([2.0, 0.5, 3.0], dtype=F64).numpy()), Rows(torch.tensor([4.0, 9.0, 1.0], dtype=F64).numpy())
+    a, b = (
+        Rows(torch.tensor([2.0, 0.5, 3.0], dtype=F64).numpy()),
+        Rows(torch.tensor([4.0, 9.0, 1.0], dtype=F64).numpy()),
+    )
     x = torch.randn(3, 2, 2)
     for result, numbers in (
         (a @ b, lambda p, q: p @ q),
@@ -167,7 +209,9 @@ def test_rows_are_scalars_for_every_sample():
         (a.eye(), lambda p, q: p.eye()),
     ):
         for i, y in enumerate(result @ x):
-            torch.testing.assert_close(y, numbers(Scalar(float(a.value[i])), Scalar(float(b.value[i]))) @ x[i])
+            torch.testing.assert_close(
+                y, numbers(Scalar(float(a.value[i])), Scalar(float(b.value[i]))) @ x[i]
+            )
     assert a.eye().one and not a.one and not a.singular and (a * 0.0).zero and (a - a).singular
     assert torch.equal(a.added_to(x, x), x + a @ x) and (a @ x).dtype == torch.float32
     with pytest.raises(ZeroDivisionError):
@@ -186,7 +230,10 @@ def test_every_model_can_be_asked_on_levels_of_the_samples(process):
         exact.Gaussian(process, [0.3, -0.2], torch.tensor([[0.5, 0.2], [0.2, 0.3]])),
         exact.Dirac(process, [0.3, -0.2]),
         exact.Empirical(process, torch.randn(30, 2, generator=torch.Generator().manual_seed(0))),
-        *(flowsolve.Denoiser(elementwise, process, kind, (2,), dtype=F64) for kind in ("eps", "x0", "v", "velocity", "score", "F")),
+        *(
+            flowsolve.Denoiser(elementwise, process, kind, (2,), dtype=F64)
+            for kind in ("eps", "x0", "v", "velocity", "score", "F")
+        ),
     ]
     for model in models:
         x0, eps = model(x, levels)
@@ -194,5 +241,10 @@ def test_every_model_can_be_asked_on_levels_of_the_samples(process):
             one = model(x[i : i + 1], level)
             torch.testing.assert_close(x0[i : i + 1], one.x0, rtol=1e-12, atol=1e-12)
             torch.testing.assert_close(eps[i : i + 1], one.eps, rtol=1e-12, atol=1e-12)
-    assert not levels.clean and not levels.pure_noise and levels.t == each[-1].t and "one for each sample" in str(levels)
+    assert (
+        not levels.clean
+        and not levels.pure_noise
+        and levels.t == each[-1].t
+        and "one for each sample" in str(levels)
+    )
     assert Levels([*each, process.clean]).clean and each[0].each == (each[0],)

@@ -1,4 +1,5 @@
-"""Two names, one method: what the literature calls differently and what is the same, and multistep formulas written out by hand."""
+"""Two names, one method: what the literature calls differently and what is the same, and multistep
+formulas written out by hand."""
 
 import math
 from itertools import pairwise
@@ -6,15 +7,16 @@ from itertools import pairwise
 import pytest
 import torch
 from problems import F64, PROCESSES, elementwise, mixture, rms
+from scipy.integrate import quad
 
 import flowsolve
-from flowsolve.coordinates import DATA, NOISE, VELOCITY
+from flowsolve.coordinates import DATA, FLOW, NOISE
 from flowsolve.processes import LAMBDA, TIME
-from flowsolve.solvers import DDIM, Multistep, resolve
+from flowsolve.solvers import DDIM, Multistep, Polynomial, find_solver
 
 SAME = {
     "ddim, in the coordinates of the data": ("ddim", DDIM(coordinates=DATA)),
-    "ddim, in those of the velocity": ("ddim", DDIM(coordinates=VELOCITY)),
+    "ddim, in those of the velocity": ("ddim", DDIM(coordinates=FLOW)),
     "flow matching's Euler": ("flow_euler", "ddim"),
     "DPM-Solver-1": ("dpm1", "ddim"),
     "k-diffusion's LMS": ("lms", "ab4"),
@@ -24,8 +26,11 @@ SAME = {
     "DEIS in t on EDM, where t is sigma": ("deis3", "ab3"),
     "UniP-2 with B2": ("unip2", "dpmpp2m"),
     "UniP-3": ("unip3", "etd3"),
-    "UniPC without its corrector": (Multistep(2, DATA, LAMBDA, weights="midpoint"), "dpmpp2m"),
-    "SA-Solver's predictor without noise": (flowsolve.solvers.ReverseSDE(Multistep(3, DATA, LAMBDA), 0.0), "etd3"),
+    "UniPC without its corrector": (Multistep(Polynomial(2, DATA, LAMBDA, "midpoint")), "dpmpp2m"),
+    "SA-Solver's predictor without noise": (
+        flowsolve.solvers.ReverseSDE(Multistep(Polynomial(3, DATA, LAMBDA)), 0.0),
+        "etd3",
+    ),
 }
 DIFFERENT = [
     ("ddim", "ab2"),
@@ -55,13 +60,22 @@ def test_different_methods_different_plans(pair):
 @pytest.mark.parametrize("process", ["vp", "edm", "rectified_flow"])
 @pytest.mark.parametrize("corrector", [False, True])
 def test_multistep_by_hand(process, corrector):
-    """Order two in (DATA, λ) with exact and with the papers' weights, and UniC's correction, from their formulas in h and r."""
+    """Order two in (DATA, λ) with exact and with the papers' weights, and UniC's correction, from
+    their formulas in h and r."""
     process = PROCESSES[process]
     model = mixture(process)
     levels = [process.at("sigma", sigma) for sigma in (5.0, 2.0, 0.9, 0.5, 0.2)]
     start = model.draw(6, level=levels[0])
     for weights in ("exact", "midpoint", "bh1"):
-        got = flowsolve.solve(model, solver=Multistep(2, DATA, LAMBDA, None, weights, corrector), grid=[x.t for x in levels], start=start)
+        got = flowsolve.solve(
+            model,
+            solver=Multistep(
+                Polynomial(2, DATA, LAMBDA, weights),
+                Polynomial(3, DATA, LAMBDA, weights) if corrector else None,
+            ),
+            grid=[x.t for x in levels],
+            start=start,
+        )
         x, seen, last = start, [], None  # seen: (λ, x̂0), newest first; last: the step before
         for s, t in pairwise(levels):
             m = model(x, s).x0
@@ -72,7 +86,8 @@ def test_multistep_by_hand(process, corrector):
 
 
 def _unip(x, s, t, seen, weights):
-    """σ_t/σ_s x − α_t(e^{−h} − 1)m − α_t B Σ_k w_k D_k/r_k, the papers' form (arXiv 2302.04867, section 3)."""
+    """σ_t/σ_s x − α_t(e^{−h} − 1)m − α_t B Σ_k w_k D_k/r_k, the papers' form (arXiv 2302.04867,
+    section 3)."""
     h = t.lam - s.lam
     whole = -math.expm1(-h)
     x = t.R.value / s.R.value * x + t.A.value * whole * seen[0][1]
@@ -84,7 +99,8 @@ def _unip(x, s, t, seen, weights):
 
 
 def _unic(base, s, t, seen, new, weights):
-    """The step from s to t again with ``new``, its end's evaluation: quadratic through three, or the papers' half with two."""
+    """The step from s to t again with ``new``, its end's evaluation: quadratic through three, or
+    the papers' half with two."""
     h = t.lam - s.lam
     whole = -math.expm1(-h)
     x = t.R.value / s.R.value * base + t.A.value * whole * seen[0][1]
@@ -99,31 +115,96 @@ def _unic(base, s, t, seen, new, weights):
     return x + t.A.value * (phi2 * (first - second) + phi3 * second)
 
 
+@pytest.mark.parametrize("process", ["vp", "rectified_flow", "trig_flow"])
+def test_a_corrector_in_other_coordinates_by_hand(process):
+    """Adams-Bashforth of ε̂ in σ̄ predicts; a line of ε̂ − x̂0 in λ, through the step's two ends,
+    corrects. Its integral over d(σ̄/(1 + σ̄)) is taken by scipy."""
+    process = PROCESSES[process]
+    model = mixture(process)
+    levels = [process.at("sigma", sigma) for sigma in (5.0, 2.0, 0.9, 0.4)]
+    start = model.draw(6, level=levels[0])
+    solver = Multistep(Polynomial(2), Polynomial(2, FLOW, LAMBDA))
+    got = flowsolve.solve(model, solver=solver, grid=[x.t for x in levels], start=start).x
+    # x is where the network is asked, better the corrected state there.
+    better, before = start, None
+    x = start
+    for s, t in pairwise(levels):
+        asked = model(x, s)
+        if before is not None:
+            r, base, first = before
+            better = flow_step(base, r, s, first, asked)
+        slope = 0.0
+        if before is not None:
+            slope = (asked.eps - before[2].eps) / (s.sigma - before[0].sigma)
+        gap = t.sigma - s.sigma
+        x = t.A.value * (better / s.A.value + gap * asked.eps + 0.5 * gap**2 * slope)
+        before = (s, better, asked)
+    torch.testing.assert_close(got, x, rtol=0, atol=1e-11)
+
+
+def flow_step(x, s, t, first, last):
+    """From x at s to t along the line of ε̂ − x̂0 in λ from ``first`` to ``last``."""
+    ps, pt = first.eps - first.x0, last.eps - last.x0
+
+    def clock(lam):
+        return 1.0 / (1.0 + math.exp(lam))
+
+    def weight(lam):  # ∫ (λ − λ_s)/(λ_t − λ_s) dc, dc = −c(1 − c) dλ
+        return -(lam - s.lam) / (t.lam - s.lam) * clock(lam) * (1.0 - clock(lam))
+
+    end = quad(weight, s.lam, t.lam, epsabs=1e-14, epsrel=1e-13)[0]
+    whole = clock(t.lam) - clock(s.lam)
+    size_s, size_t = (level.A.value + level.R.value for level in (s, t))
+    return size_t * (x / size_s + (whole - end) * ps + end * pt)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Polynomial(0), "points=0: expected a positive integer"),
+        (lambda: Polynomial(2, weights="exakt"), "weights='exakt'.*Did you mean 'exact'"),
+    ],
+)
+def test_no_polynomial(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 def test_deis_in_lambda_in_closed_form():
-    """The line of ε̂ in λ, integrated: DPM-Solver's two-step formula with exact weights (arXiv 2204.13902; 2206.00927)."""
+    """The line of ε̂ in λ, integrated: DPM-Solver's two-step formula with exact weights (arXiv
+    2204.13902; 2206.00927)."""
     process = PROCESSES["vp"]
     model = flowsolve.Denoiser(elementwise, process, "eps", (3,), dtype=F64)
     levels = [process.at("sigma", sigma) for sigma in (3.0, 1.1, 0.7)]
     x = torch.randn(4, 3, dtype=F64)
-    run = flowsolve.solve(model, solver=Multistep(2, NOISE, LAMBDA), grid=[level.t for level in levels], start=x, keep="path")
+    run = flowsolve.solve(
+        model,
+        solver=Multistep(Polynomial(2, NOISE, LAMBDA)),
+        grid=[level.t for level in levels],
+        start=x,
+        keep="path",
+    )
     s0, s1, s2 = levels
     e0, e1 = model(x, s0).eps, model(run.path[1], s1).eps
     h, before = s2.lam - s1.lam, s1.lam - s0.lam
     # x_t = A_t/A_s x − R_t ∫ e^{λ_t − λ} ε̂ dλ
     slope = (e1 - e0) / before
-    expected = s2.A.value / s1.A.value * run.path[1] - s2.R.value * (math.expm1(h) * e1 + (math.expm1(h) - h) * slope)
+    expected = s2.A.value / s1.A.value * run.path[1] - s2.R.value * (
+        math.expm1(h) * e1 + (math.expm1(h) - h) * slope
+    )
     torch.testing.assert_close(run.x, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_deis_in_time_is_another_method_than_adams():
     process = PROCESSES["vp"]
-    assert resolve("deis2", {}) == Multistep(2, variable=TIME)
+    assert find_solver("deis2")[0] == Multistep(Polynomial(2, variable=TIME))
     assert flowsolve.plan("deis2", process, nfe=9) != flowsolve.plan("ab2", process, nfe=9)
 
 
 @pytest.mark.parametrize("solver", ["pndm", "plms"])
 def test_pndm_starts_with_runge_kutta(solver):
-    """Whatever the budget, if it can pay: three steps of four evaluations, or one of two; every evaluation is spent."""
+    """Whatever the budget, if it can pay: three steps of four evaluations, or one of two; every
+    evaluation is spent."""
     process = PROCESSES["vp"]
     extra = {"pndm": 9, "plms": 1}[solver]
     for nfe in (14, 20, 60):
@@ -134,17 +215,22 @@ def test_pndm_starts_with_runge_kutta(solver):
 
 @pytest.mark.parametrize("process", ["vp", "edm", "rectified_flow"])
 def test_the_finish_by_hand(process):
-    """x0 ≈ x̂0 + (x̃ − x)/A + σ̄²/(r² − σ̄²)(x̂0 − x̂0'), with x̃ from the plan that stops at the last level and corrects there."""
+    """x0 ≈ x̂0 + (x̃ − x)/A + σ̄²/(r² − σ̄²)(x̂0 − x̂0'), with x̃ from the plan that stops at the
+    last level and corrects there."""
     process = PROCESSES[process]
     model = mixture(process)
     times = [process.at("sigma", sigma).t for sigma in (5.0, 2.0, 0.9, 0.4)]
     start = model.draw(6, level=process.level(times[0]))
-    vpc2 = resolve("vpc2", {})
-    run = flowsolve.solve(model, solver=vpc2, grid=[*times, process.t_clean], start=start, keep=("path", "x0"))
+    vpc2 = find_solver("vpc2")[0]
+    run = flowsolve.solve(
+        model, solver=vpc2, grid=[*times, process.t_clean], start=start, keep=("path", "x0")
+    )
     x, before, last = run.path[-2], *run.x0_path[-2:]
     s = process.level(times[-1])
     # One more step, of next to no length, begins at the corrected state.
-    further = flowsolve.solve(model, solver=vpc2, grid=[*times, process.at("sigma", 0.4 * (1 - 1e-9)).t], start=start).x
+    further = flowsolve.solve(
+        model, solver=vpc2, grid=[*times, process.at("sigma", 0.4 * (1 - 1e-9)).t], start=start
+    ).x
     expected = last + (further - x) / s.A.value + (last - before) / ((0.9 / 0.4) ** 2 - 1.0)
     torch.testing.assert_close(run.x, expected, rtol=0, atol=1e-7)
     assert (run.x - last).abs().max() > 1e-3, "it is more than the last x0"
@@ -152,14 +238,22 @@ def test_the_finish_by_hand(process):
 
 def test_auto_is_a_solver_and_a_grid_for_the_budget():
     for nfe, most in ((1, 7), (7, 7), (8, 13), (13, 13), (14, math.inf), (100, math.inf)):
-        solver, grid = next((solver, grid) for bound, solver, grid in flowsolve.solvers.zoo.AUTO if bound == most)
+        solver, grid = next(
+            (solver, grid) for bound, solver, grid in flowsolve.solvers.lookup.AUTO if bound == most
+        )
         for process in ("vp", "edm", "rectified_flow"):
-            assert flowsolve.plan("auto", PROCESSES[process], nfe=nfe) == flowsolve.plan(solver, PROCESSES[process], nfe=nfe, grid=grid)
+            assert flowsolve.plan("auto", PROCESSES[process], nfe=nfe) == flowsolve.plan(
+                solver, PROCESSES[process], nfe=nfe, grid=grid
+            )
     process = PROCESSES["vp"]
     assert flowsolve.plan("auto", process) == flowsolve.plan("auto", process, nfe=20)
-    assert flowsolve.plan("auto", process, nfe=9, grid="karras") == flowsolve.plan("vpc2", process, nfe=9, grid="karras")
+    assert flowsolve.plan("auto", process, nfe=9, grid="karras") == flowsolve.plan(
+        "vpc2", process, nfe=9, grid="karras"
+    )
     times = [1.0, 0.7, 0.4, 0.1, 0.0]
-    assert flowsolve.plan("auto", process, grid=times) == flowsolve.plan("vpc2", process, grid=times)
+    assert flowsolve.plan("auto", process, grid=times) == flowsolve.plan(
+        "vpc2", process, grid=times
+    )
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -167,9 +261,15 @@ def test_auto_is_the_default_and_better_than_what_came_before(process):
     process = PROCESSES[process]
     model = mixture(process)
     start = model.draw(16, level=process.start)
-    exact = flowsolve.solve(model, solver="etd4", grid="logsnr", nfe=400, start=start, span=(None, None)).x
+    exact = flowsolve.solve(
+        model, solver="etd4", grid="logsnr", nfe=400, start=start, span=(None, None)
+    ).x
     for nfe in (8, 20):
         default = flowsolve.sample(model, nfe=nfe, start=start)
         assert torch.equal(default, flowsolve.sample(model, solver="auto", nfe=nfe, start=start))
-        others = [flowsolve.sample(model, solver=s, nfe=nfe, start=start, grid=g) for s in ("ddim", "ab3") for g in ("uniform", "karras")]
+        others = [
+            flowsolve.sample(model, solver=s, nfe=nfe, start=start, grid=g)
+            for s in ("ddim", "ab3")
+            for g in ("uniform", "karras")
+        ]
         assert rms(default - exact) < 0.7 * min(rms(x - exact) for x in others)

@@ -5,6 +5,7 @@ import torch
 from problems import PROCESSES, elementwise
 
 import flowsolve
+from flowsolve import solvers
 
 MODEL = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3, 4))
 
@@ -14,30 +15,58 @@ MODEL = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3, 4))
     [
         ({"solver": "ddmi"}, ValueError, r"solver='ddmi' is not known\. Did you mean 'ddim'\?"),
         ({"solver": 3}, TypeError, "solver=3: expected a name"),
-        ({"solver": "ddim", "etta": 0.5}, TypeError, r"option='etta' is not known\. Did you mean 'eta'"),
+        (
+            {"solver": "ddim", "etta": 0.5},
+            TypeError,
+            r"option='etta' is not known\. Did you mean 'eta'",
+        ),
         ({"solver": "heun", "eta": 0.5}, TypeError, "an option of RungeKutta"),
         ({"nfe": 0}, ValueError, "nfe=0: expected a positive integer"),
         ({"nfe": 2.5}, TypeError, "nfe=2.5"),
         ({"nfe": True}, TypeError, "nfe=True"),
         ({"grid": "karas"}, ValueError, r"grid='karas' is not known\. Did you mean 'karras'"),
-        ({"grid": [0.1, 0.5]}, ValueError, "strictly decreasing, from noisy to quiet, but 0.1 is followed by 0.5"),
+        (
+            {"grid": [0.1, 0.5]},
+            ValueError,
+            "strictly decreasing, from noisy to quiet, but 0.1 is followed by 0.5",
+        ),
         ({"grid": [1.0, 0.5, 0.5]}, ValueError, "0.5 is followed by 0.5"),
         ({"grid": [1.0]}, ValueError, "at least two times"),
         ({"grid": [1.0, "a"]}, TypeError, "grid="),
         ({"grid": [2.0, 0.5]}, ValueError, "t=2.0 is outside"),
         ({"grid": [1.0, float("nan")]}, ValueError, "followed by nan"),
-        ({"grid": [1.0, 0.5, 0.2, 0.0], "nfe": 2}, ValueError, "a grid of 3 steps costs 3 evaluations .*, but nfe=2"),
+        (
+            {"grid": [1.0, 0.5, 0.2, 0.0], "nfe": 2},
+            ValueError,
+            "a grid of 3 steps costs 3 evaluations .*, but nfe=2",
+        ),
         ({"grid": [1.0, 0.0], "span": (0.5, None)}, ValueError, "either grid=.* or span"),
         ({"span": 0.5}, TypeError, "span=0.5: expected a pair"),
         ({"span": (0.2, 0.7)}, ValueError, "not quieter than its start"),
-        ({"solver": "torchdiffeq:rk4", "nfe": 3, "span": (1.0, 0.1)}, ValueError, "nfe=3 does not pay for one step"),
+        (
+            {"solver": "torchdiffeq:rk4", "nfe": 3, "span": (1.0, 0.1)},
+            ValueError,
+            "nfe=3 does not pay for one step",
+        ),
         ({"n": 0}, ValueError, "n=0: expected a positive integer"),
         ({"n": 2.0}, TypeError, "n=2.0"),
         ({"first": -1}, ValueError, "first=-1"),
         ({"keep": "paths"}, ValueError, r"keep='paths' is not known\. Did you mean 'path'"),
-        ({"start": [1.0]}, TypeError, r"start is list; expected a floating-point tensor of shape \(n, 3, 4\)"),
-        ({"start": torch.ones(2, 3, 4, dtype=torch.int64)}, TypeError, "start is a tensor of torch.int64"),
-        ({"start": torch.ones(2, 4, 3)}, ValueError, r"start has shape \(2, 4, 3\); expected \(n, 3, 4\)"),
+        (
+            {"start": [1.0]},
+            TypeError,
+            r"start is list; expected a floating-point tensor of shape \(n, 3, 4\)",
+        ),
+        (
+            {"start": torch.ones(2, 3, 4, dtype=torch.int64)},
+            TypeError,
+            "start is a tensor of torch.int64",
+        ),
+        (
+            {"start": torch.ones(2, 4, 3)},
+            ValueError,
+            r"start has shape \(2, 4, 3\); expected \(n, 3, 4\)",
+        ),
         ({"start": torch.ones(3, 4)}, ValueError, r"start has shape \(3, 4\)"),
         ({"start": torch.ones(0, 3, 4)}, ValueError, "with n >= 1"),
     ],
@@ -48,7 +77,11 @@ def test_solve(arguments, error, message):
 
 
 def test_a_bare_network_is_told_how_to_wrap_itself():
-    with pytest.raises(TypeError, match=r'flowsolve.Denoiser\(net, process=flowsolve.VP\(\), predicts="eps", shape=\(3, 32, 32\)\)'):
+    with pytest.raises(
+        TypeError,
+        match=r'flowsolve.Denoiser\(net, process=flowsolve.VP\(\), predicts="eps", '
+        r"shape=\(3, 32, 32\)\)",
+    ):
         flowsolve.sample(torch.nn.Linear(2, 2))
 
 
@@ -57,12 +90,16 @@ def test_a_bare_network_is_told_how_to_wrap_itself():
     [
         ({"net": 3}, TypeError, "net=3 is not callable"),
         ({"process": "vp"}, TypeError, "process='vp' is not a process"),
-        ({"predicts": "epsilon"}, ValueError, r"predicts='epsilon' is not known\. Did you mean 'eps'"),
+        (
+            {"predicts": "epsilon"},
+            ValueError,
+            r"predicts='epsilon' is not known\. Did you mean 'eps'",
+        ),
         ({"shape": ()}, ValueError, r"shape=\(\)"),
         ({"shape": 3}, TypeError, "shape=3: expected a tuple"),
         ({"shape": (3, 0)}, ValueError, "shape="),
         ({"time": "sigmas"}, ValueError, "Did you mean 'sigma'"),
-        ({"sigma_data": 0.0}, ValueError, "sigma_data=0.0"),
+        ({"predicts": 3}, TypeError, "predicts=3: expected a name such as"),
     ],
 )
 def test_denoiser(arguments, error, message):
@@ -74,7 +111,11 @@ def test_denoiser(arguments, error, message):
 def test_networks_that_return_the_wrong_thing():
     for net, error, message in (
         (lambda x, t: (x, t), TypeError, "the network returned tuple"),
-        (lambda x, t: x[:, :1], ValueError, r"returned shape \(1, 1\) for a state of shape \(1, 3\)"),
+        (
+            lambda x, t: x[:, :1],
+            ValueError,
+            r"returned shape \(1, 1\) for a state of shape \(1, 3\)",
+        ),
         (lambda x, t: torch.cat([x, x], 1), ValueError, "a learned variance"),
     ):
         with pytest.raises(error, match=message):
@@ -86,11 +127,19 @@ def test_networks_that_return_the_wrong_thing():
 def test_nan_networks_are_reported_with_their_level(solver, bad):
     def net(x, t):
         out = elementwise(x, t)
-        return torch.where((t.view(-1, 1) < 0.5) & (torch.arange(len(x)).view(-1, 1) == 2), bad, out)
+        return torch.where(
+            (t.view(-1, 1) < 0.5) & (torch.arange(len(x)).view(-1, 1) == 2), bad, out
+        )
 
     model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (3,))
     with pytest.raises(flowsolve.NonFiniteError, match="NaN or Inf first at evaluation") as caught:
-        flowsolve.solve(model, solver=solver, n=4, seed=0, **({} if solver in ("dopri5", "scipy:RK45") else {"nfe": 20}))
+        flowsolve.solve(
+            model,
+            solver=solver,
+            n=4,
+            seed=0,
+            **({} if solver in ("dopri5", "scipy:RK45") else {"nfe": 20}),
+        )
     error = caught.value
     assert error.level.t < 0.5 and error.samples == [2] and error.x.shape == (4, 3)
 
@@ -109,7 +158,9 @@ def test_devices_and_batches():
             self.w = torch.nn.Parameter(torch.ones(1, device="meta"))
 
     model = flowsolve.Denoiser(Meta(), PROCESSES["vp"], "eps", (3,))
-    with pytest.raises(ValueError, match="start is on cpu, the network on meta; move one to the other"):
+    with pytest.raises(
+        ValueError, match="start is on cpu, the network on meta; move one to the other"
+    ):
         flowsolve.sample(model, start=torch.ones(2, 3))
     with pytest.raises(ValueError, match="batch_size=0"):
         flowsolve.sample(MODEL, n=3, batch_size=0)
@@ -120,11 +171,23 @@ def test_devices_and_batches():
 def test_callback_can_stop_and_an_interrupt_passes_through():
     seen = []
     solution = flowsolve.solve(
-        MODEL, solver="ddim", nfe=10, seed=0, callback=lambda state: seen.append(state) or state.step == 4, keep="path"
+        MODEL,
+        solver="ddim",
+        nfe=10,
+        seed=0,
+        callback=lambda state: seen.append(state) or state.step == 4,
+        keep="path",
     )
-    assert solution.stopped and solution.nfe == 4 and len(solution.grid) == 5 and len(solution.path) == 5
+    assert (
+        solution.stopped
+        and solution.nfe == 4
+        and len(solution.grid) == 5
+        and len(solution.path) == 5
+    )
     assert [state.nfe for state in seen] == [1, 2, 3, 4] and torch.equal(seen[-1].x, solution.x)
-    live = flowsolve.solve(MODEL, solver="torchdiffeq:euler", nfe=10, seed=0, callback=lambda state: state.step == 4)
+    live = flowsolve.solve(
+        MODEL, solver="torchdiffeq:euler", nfe=10, seed=0, callback=lambda state: state.step == 4
+    )
     assert live.stopped and torch.allclose(live.x, solution.x, atol=1e-5)
 
     def interrupt(state):
@@ -137,3 +200,97 @@ def test_callback_can_stop_and_an_interrupt_passes_through():
 def test_progress_bar(capsys):
     flowsolve.sample(MODEL, nfe=5, progress=True)
     assert "5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: solvers.Multistep(2), TypeError, "predictor=2: expected a .*Polynomial"),
+        (
+            lambda: solvers.Multistep(solvers.Polynomial(2), starter=solvers.DDIM()),
+            TypeError,
+            r"starter=DDIM\(.*\): expected a flowsolve.solvers.Starter",
+        ),
+        (lambda: solvers.ReverseSDE("ddim"), TypeError, "inner='ddim': expected a"),
+        (lambda: solvers.Churn(solvers.Adaptive()), ValueError, "inner=Adaptive.*a solver with a"),
+        (lambda: solvers.Restart(solvers.SciPy("RK45")), ValueError, "inner=SciPy"),
+        (lambda: solvers.DDIM(-1.0), ValueError, "eta=-1.0.*0 is deterministic, 1 is DDPM"),
+        (
+            lambda: solvers.add(solvers.Row("ddim", solvers.DDIM(), "one step", "again")),
+            ValueError,
+            "name='ddim' is taken",
+        ),
+        (
+            lambda: solvers.add(solvers.Row("auto", solvers.DDIM(), "one step", "me")),
+            ValueError,
+            "name='auto' is taken",
+        ),
+        (
+            lambda: solvers.add(solvers.Row("mine", "ddim", "one step", "me")),
+            TypeError,
+            "solver='ddim': expected a flowsolve.solvers object",
+        ),
+        (
+            lambda: solvers.add(solvers.Row("mine", solvers.DDIM(), "one-step", "me")),
+            ValueError,
+            "family='one-step': expected one of one step, multistep",
+        ),
+        (lambda: flowsolve.TrigFlow(-1.0), ValueError, "sigma_data=-1.0: expected a positive"),
+    ],
+)
+def test_solvers_and_processes_that_cannot_be(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+def test_names_that_are_taken():
+    with pytest.raises(ValueError, match="name='eps' is taken by a prediction"):
+        type("Mine", (flowsolve.Parametrization,), {}, name="eps")
+    with pytest.raises(ValueError, match="name='karras' is taken by a grid"):
+        type("Mine", (flowsolve.grids.Grid,), {}, name="karras")
+
+
+def test_a_prediction_has_to_be_hashable():
+    class Unhashable(flowsolve.Parametrization):
+        __hash__ = None
+
+        def target(self, process, level):
+            return level.A, level.R
+
+    with pytest.raises(TypeError, match=r"cannot be hashed.*expected a frozen dataclass"):
+        flowsolve.Denoiser(lambda x, t: x, flowsolve.VP(), Unhashable(), (2,))
+
+
+@pytest.mark.parametrize(
+    ("grid", "kind", "message"),
+    [
+        ("karras(roh=5)", TypeError, "option='roh' is not known. Did you mean 'rho'"),
+        ("karras(5)", ValueError, "expected options by name between the parentheses"),
+        ("karras(rho=-1)", ValueError, "rho=-1: expected a positive number"),
+        ("karas(rho=5)", ValueError, "grid='karas' is not known. Did you mean 'karras'"),
+        ("karras(rho=x)", ValueError, "expected options by name"),
+        ("uniform(n=3)", TypeError, "option='n' is not known"),
+        ("karras(rho=5)(rho=6)", ValueError, "expected options by name"),
+        ("karras(rho=5, rho=6)", ValueError, "expected options by name"),
+        ("karras(**{'rho': 5})", ValueError, "expected options by name"),
+    ],
+)
+def test_grids_by_name_with_options_that_cannot_be(grid, kind, message):
+    model = flowsolve.Denoiser(elementwise, flowsolve.VP(), "eps", (2,))
+    with pytest.raises(kind, match=message):
+        flowsolve.sample(model, grid=grid)
+    for good in ("Karras(rho=5)", "karras", flowsolve.grids.Karras, flowsolve.grids.Karras(5)):
+        assert flowsolve.sample(model, grid=good, nfe=3, seed=0).isfinite().all()
+
+
+def test_a_solver_that_is_no_dataclass():
+    class Mine(solvers.DDIM):
+        def __init__(self, step):
+            super().__init__()
+            object.__setattr__(self, "step_size", step)
+
+    model = flowsolve.Denoiser(elementwise, flowsolve.VP(), "eps", (2,))
+    with pytest.raises(TypeError, match=r"an __init__ of its own.*expected a frozen dataclass"):
+        flowsolve.sample(model, solver=Mine(1.0))
+    with pytest.raises(TypeError, match=r"option='points' is not known.*Known: corrector, finish"):
+        flowsolve.sample(model, solver="ab3", points=4)

@@ -65,9 +65,13 @@ def test_dpm_solver_pp_2s_and_res_2s(setting):
     x0 = model(x, s).x0
     mid = at(s.lam + h / 2)
     d = model(x0_hold(x, s, mid, x0), mid).x0 - x0
-    torch.testing.assert_close(run(model, x, s, t, "dpmpp2s"), x0_hold(x, s, t, x0 + d), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        run(model, x, s, t, "dpmpp2s"), x0_hold(x, s, t, x0 + d), rtol=0, atol=1e-12
+    )
     phi = t.A.value * (math.expm1(-h) / h + 1)
-    torch.testing.assert_close(run(model, x, s, t, "res2s"), x0_hold(x, s, t, x0) + 2 * phi * d, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        run(model, x, s, t, "res2s"), x0_hold(x, s, t, x0) + 2 * phi * d, rtol=0, atol=1e-12
+    )
 
 
 def test_dpm_solver_pp_3s(setting):
@@ -82,7 +86,10 @@ def test_dpm_solver_pp_3s(setting):
     torch.testing.assert_close(run(model, x, s, t, "dpmpp3s"), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("arguments", [{"nodes": ()}, {"nodes": (0.5, 0.5)}, {"nodes": (1.0,)}, {"nodes": (0.3,), "midpoint": True}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"nodes": ()}, {"nodes": (0.5, 0.5)}, {"nodes": (1.0,)}, {"nodes": (0.3,), "midpoint": True}],
+)
 def test_bad_nodes(arguments):
     with pytest.raises(ValueError, match="nodes="):
         flowsolve.solvers.Exponential(**arguments)

@@ -1,4 +1,5 @@
-"""Exact denoisers under CLD and blurring diffusion, against autograd, torch.distributions and DOP853."""
+"""Exact denoisers under CLD and blurring diffusion, against autograd, torch.distributions and
+DOP853."""
 
 import math
 
@@ -34,18 +35,23 @@ def models(name):
 @matrices
 @pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 0.996])
 def test_scores_and_predictions(name, t):
-    """The score is the gradient of the log density, and x = A x̂0 + R ε̂ with x̂0 the posterior mean by Tweedie's formula."""
+    """The score is the gradient of the log density, and x = A x̂0 + R ε̂ with x̂0 the posterior
+    mean by Tweedie's formula."""
     level = MATRIX_PROCESSES[name].level(t)
     for model in models(name):
         x = model.draw(5, level=level).requires_grad_(True)
         (gradient,) = torch.autograd.grad(model.log_density(x, level).sum(), x)
         x = x.detach()
-        assert (model.score(x, level) - gradient).abs().max() < 1e-10 * (1.0 + float(gradient.abs().max()))
+        assert (model.score(x, level) - gradient).abs().max() < 1e-10 * (
+            1.0 + float(gradient.abs().max())
+        )
         x0, eps = model(x, level)
         size = 1.0 + float(x.abs().max()) + float((level.A @ x0).abs().max())
         torch.testing.assert_close(level.A @ x0 + level.R @ eps, x, rtol=0, atol=1e-12 * size)
         tweedie = level.A.inverse() @ (x + level.R @ level.R.T @ gradient)
-        torch.testing.assert_close(x0, tweedie, rtol=0, atol=1e-11 * (1.0 + norm(level.A.inverse())) * size)
+        torch.testing.assert_close(
+            x0, tweedie, rtol=0, atol=1e-11 * (1.0 + norm(level.A.inverse())) * size
+        )
 
 
 @matrices
@@ -67,17 +73,27 @@ def test_log_density_is_that_of_the_mixture(name, t):
     x, parts = model.draw(6, level=level), []
     for weight, mean, c in zip((0.25, 0.5, 0.25), means, covariances, strict=True):
         covariance = (a @ clean) @ c @ (a @ clean).T + r @ r.T
-        parts.append(math.log(weight) + law(a @ clean @ mean.flatten(), 0.5 * (covariance + covariance.T)).log_prob(x.flatten(1)))
+        parts.append(
+            math.log(weight)
+            + law(a @ clean @ mean.flatten(), 0.5 * (covariance + covariance.T)).log_prob(
+                x.flatten(1)
+            )
+        )
     # The dense covariance is rounded: its smallest eigenvalue by eps times the largest.
     eigenvalues = torch.linalg.eigvalsh(r @ r.T)
     room = 1e3 * torch.finfo(F64).eps * float(eigenvalues[-1] + 10) / float(eigenvalues[0])
-    torch.testing.assert_close(model.log_density(x, level), torch.stack(parts).logsumexp(0), rtol=1e-10, atol=1e-10 + room)
+    torch.testing.assert_close(
+        model.log_density(x, level), torch.stack(parts).logsumexp(0), rtol=1e-10, atol=1e-10 + room
+    )
 
 
 def test_a_density_integrates_to_one():
     model, level = exact.Mixture(CLD(), [1, 2], [[-1.0], [0.7]], [0.2, 0.1]), CLD().level(0.25)
     line = torch.linspace(-6, 6, 801, dtype=F64)
-    total = model.log_density(torch.cartesian_prod(line, line), level).exp().sum() * (line[1] - line[0]) ** 2
+    total = (
+        model.log_density(torch.cartesian_prod(line, line), level).exp().sum()
+        * (line[1] - line[0]) ** 2
+    )
     assert float(total) == pytest.approx(1.0, abs=1e-6)
 
 
@@ -85,13 +101,19 @@ def test_a_density_integrates_to_one():
 def test_gaussian_flow_solves_the_ode(name):
     process, shape = MATRIX_PROCESSES[name], MATRIX_SHAPES[name]
     isotropic = exact.Gaussian(process, torch.full(shape, 0.3), 0.4)
-    others = [] if name == "blurring" else [models(name)[4], exact.Gaussian(process, [0.3, 0.1], torch.tensor([0.5, 0.1]))]
+    others = (
+        []
+        if name == "blurring"
+        else [models(name)[4], exact.Gaussian(process, [0.3, 0.1], torch.tensor([0.5, 0.1]))]
+    )
     for model in (isotropic, *others):
         for s, t in ((0.996, 0.3), (0.3, 0.01), (0.05, 0.9)):
             x = model.draw(3, level=s)
             grid = {"grid": [s, t]} if t < s else {"grid": [t, s]}
             if t < s:
-                ode = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, start=x, **grid).x
+                ode = flowsolve.solve(
+                    model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, start=x, **grid
+                ).x
                 assert (model.flow(x, s, t) - ode).abs().max() < 1e-8
             torch.testing.assert_close(model.flow(model.flow(x, s, t), t, s), x, rtol=0, atol=1e-8)
     if name == "blurring":

@@ -25,7 +25,9 @@ def table(first: str) -> tuple[list[int], dict[str, list[float]]]:
     """The numbers at the head of the page's table that begins with this, and its rows."""
     lines = PAGE[PAGE.index(f"| {first}") :].split("\n\n", 1)[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [int(re.sub(r"\D", "", cell)) for cell in cells[0][1:]], {row[0]: [float(cell) for cell in row[1:]] for row in cells[2:]}
+    return [int(re.sub(r"\D", "", cell)) for cell in cells[0][1:]], {
+        row[0]: [float(cell) for cell in row[1:]] for row in cells[2:]
+    }
 
 
 def test_eps_rests_while_the_state_moves():
@@ -35,7 +37,9 @@ def test_eps_rests_while_the_state_moves():
     for eps, state in constant.changes().values():
         assert eps < 1e-9 and 2.0 < state < 4.5
     _, eps, turned = root.both()
-    assert (eps - eps[0]).abs().max() < 1e-9 and (turned - turned[0]).abs().max() > 1.9 * eps[0].norm()  # all around the circle
+    assert (eps - eps[0]).abs().max() < 1e-9 and (turned - turned[0]).abs().max() > 1.9 * eps[
+        0
+    ].norm()  # all around the circle
 
 
 def test_amplification():
@@ -49,7 +53,9 @@ def test_few_steps():
     steps, rows = table("$E")
     assert set(rows) == set(few_steps.RULES)
     for name, (rule, lam) in few_steps.RULES.items():
-        assert [f"{few_steps.left(rule, lam, n):.2g}" for n in steps] == [f"{value:.2g}" for value in rows[name]]
+        assert [f"{few_steps.left(rule, lam, n):.2g}" for n in steps] == [
+            f"{value:.2g}" for value in rows[name]
+        ]
 
 
 def test_convergence():
@@ -65,10 +71,15 @@ def test_convergence():
 
 def test_which_one():
     """The table is a part of the benchmark's results."""
-    results = json.loads((ROOT / "benchmarks" / "results" / "matrices.json").read_text(encoding="utf-8"))["over_best"]
+    results = json.loads(
+        (ROOT / "benchmarks" / "results" / "matrices.json").read_text(encoding="utf-8")
+    )["over_best"]
     counts, rows = table("solver, grid")
     assert rows == {name: [results[str(n)][name] for n in counts] for name in rows}
-    assert all(rows["unipc3, quadratic"][k] < 1.1 * min(row[k] for row in rows.values()) for k in range(len(counts)))
+    assert all(
+        rows["unipc3, quadratic"][k] < 1.1 * min(row[k] for row in rows.values())
+        for k in range(len(counts))
+    )
 
 
 def test_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,5 @@
-"""Grids: what each is, and that any grid is strictly decreasing, ends where asked, and is used as given."""
+"""Grids: what each is, and that any grid is strictly decreasing, ends where asked, and is used as
+given."""
 
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ DISCRETE = PROCESSES["discrete"]
 
 def times(grid, process, n, **ends):
     return (
-        [level.t for level in GRIDS[grid].levels(process, n, **ends)]
+        [level.t for level in GRIDS[grid]().levels(process, n, **ends)]
         if isinstance(grid, str)
         else [level.t for level in grid.levels(process, n, **ends)]
     )
@@ -26,13 +27,18 @@ def times(grid, process, n, **ends):
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("grid", GRIDS)
 @settings(max_examples=15)
-@given(n=st.integers(1, 70), u=st.floats(0.3, 0.999) | st.just(1.0), v=st.floats(0.0, 0.25), clean=st.booleans())
+@given(
+    n=st.integers(1, 70),
+    u=st.floats(0.3, 0.999) | st.just(1.0),
+    v=st.floats(0.0, 0.25),
+    clean=st.booleans(),
+)
 def test_any_grid_on_any_process(grid, process, n, u, v, clean):
     process = PROCESSES[process]
     low, high = process.t_min, process.t_max
     start = process.level(low + (high - low) * u)
     end = process.clean if clean else process.level(low + (high - low) * v)
-    levels = GRIDS[grid].levels(process, n, start, end)
+    levels = GRIDS[grid]().levels(process, n, start, end)
     sigmas = [level.sigma for level in levels]
     assert all(a > b for a, b in pairwise(sigmas))
     assert levels[-1] == end and all(not level.clean for level in levels[:-1])
@@ -46,7 +52,10 @@ def test_paper_tau():
     """τ_i = ⌊c i⌋ and ⌊c i²⌋ (2010.02502, D.2), the authors' code where their S divides T."""
     assert times("uniform", DISCRETE, 20) == [*range(950, -1, -50), -1]
     assert times("uniform", DISCRETE, 30)[:-1] == [float(i * 1000 // 30) for i in range(29, -1, -1)]
-    assert times("quadratic", DISCRETE, 10) == [*((np.linspace(0, np.sqrt(800), 10) ** 2).astype(int)[::-1]), -1]
+    assert times("quadratic", DISCRETE, 10) == [
+        *((np.linspace(0, np.sqrt(800), 10) ** 2).astype(int)[::-1]),
+        -1,
+    ]
     merged = times("quadratic", DISCRETE, 200)
     assert len(merged) < 201 and len(set(merged)) == len(merged)
 
@@ -93,6 +102,6 @@ def test_a_grid_is_used_as_given(process):
 
 def test_zero_snr_steps_must_go_down():
     with pytest.raises(ValueError, match="n=0 steps"):
-        GRIDS["uniform"].levels(DISCRETE, 0)
+        GRIDS["uniform"]().levels(DISCRETE, 0)
     with pytest.raises(ValueError, match="shift=-1"):
         flowsolve.grids.Shifted(-1.0)

@@ -1,91 +1,87 @@
-"""Imports point one way: a file may import only what stands above it."""
+"""Imports point one way: a file may import only what stands above it, whether at its head, inside a
+function or for types alone."""
 
 import ast
+import re
 from pathlib import Path
 
 import flowsolve
 
-ORDER = [
-    "errors",
-    "files",
-    "operators",
-    "matrices",
-    "processes.tables",
-    "processes.base",
-    "processes.scalar",
-    "processes.matrix",
-    "processes.langevin",
-    "processes.blurring",
-    "processes",
-    "coordinates",
-    "grids.base",
-    "grids.in_time",
-    "grids.in_sigma",
-    "grids",
-    "denoiser",
-    "flow",
-    "program",
-    "notation",
-    "plans",
-    "solvers.base",
-    "solvers.multistep",
-    "solvers.singlestep",
-    "solvers.exponential",
-    "solvers.adaptive",
-    "solvers.stochastic",
-    "solvers.excursions",
-    "solvers.bridges",
-    "solvers.names",
-    "solvers.zoo",
-    "solvers",
-    "noise",
-    "run",
-    "sampling",
-    "encoding",
-    "reduction",
-    "exact",
-]
 ROOT = Path(flowsolve.__file__).parent
-OUTER = {"objectives", "training", "models", "comparison", "figures", "pictures", "arguments", "cli", "cli_compare", "integrations"}
+#: Every module of the package. A star is where new files of a package stand, without being named.
+LAYERS = """
+typing errors output noise
+operators.base operators.scalars operators.block operators.spectral operators
+processes.tables processes.levels processes.variables processes.base processes.scalar
+processes.discrete processes.vp processes.sigma processes.flow
+processes.matrix processes.langevin processes.blurring processes.* processes
+coordinates parametrizations denoiser corrections
+grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
+solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
+solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
+solvers.churn solvers.restart solvers.score_sde solvers.walk solvers.adaptive solvers.bridges
+solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
+plans.program plans.trace plans.equality plans.table plans.files plans.plan
+plans.bind plans.loop plans
+run.record run.layout run.live run.integrate run
+checks sampling encoding
+exact.reduction exact.laws exact.mixtures exact
+pictures
+training.objectives training.bounds training.loop training
+models models.data models.unet models.preconditioned models.digits models.quality
+comparison.result comparison.figures comparison.measure comparison
+cli.options cli.sample cli.compare cli.train cli.solvers cli.main cli
+"""
+PLACES = LAYERS.split()
+FACE = {"__init__", "__main__"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def unnamed(package: str) -> list[str]:
+    return sorted(m for m in MODULES if m.rpartition(".")[0] == package and m not in PLACES)
+
+
+ORDER = [m for p in PLACES for m in (unnamed(p[:-2]) if p.endswith(".*") else [p])]
 
 
 def imports(module: str) -> set[str]:
-    """The modules of flowsolve that ``module`` imports when it is imported."""
-    path = ROOT / (module.replace(".", "/") + ".py")
-    package = module.split(".")[:-1]
-    if not path.exists():
-        path, package = ROOT / module / "__init__.py", module.split(".")
-    found = set()
-    tree = ast.parse(path.read_text())
-    guarded = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level and node not in guarded:
-            base = package[: len(package) - (node.level - 1)]
-            target = [*base, *(node.module.split(".") if node.module else [])]
+    """The modules of flowsolve that ``module`` imports, anywhere in it."""
+    path, found = MODULES[module], set()
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("flowsolve")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flowsolve"):
+            found.add(str(node.module))
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - node.level + 1]
+            target = ".".join([*above, *filter(None, [node.module])])
             for alias in node.names:
-                full = ".".join([*target, alias.name])
-                exists = (ROOT / (full.replace(".", "/") + ".py")).exists() or (ROOT / full.replace(".", "/")).is_dir()
-                found.add(full if exists else ".".join(target))
+                full = f"{target}.{alias.name}".strip(".")
+                found.add(full if full in MODULES else target)
     return found
 
 
-def test_every_core_file_has_its_place():
-    files = {str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__") for p in ROOT.rglob("*.py")}
-    core = {f for f in files if f.split(".")[0] not in OUTER and f not in ("__init__", "__main__")}
-    assert core == set(ORDER)
+def test_every_module_has_its_place():
+    assert sorted(MODULES.keys() - FACE) == sorted(ORDER)
 
 
 def test_imports_point_up():
     for k, module in enumerate(ORDER):
-        for other in imports(module):
-            assert other in ORDER[:k], f"flowsolve.{module} imports flowsolve.{other}, which stands below it"
+        for other in imports(module) - {""}:  # "" is the version, which the face has
+            # Commands use the library as everybody does.
+            fine = other in ORDER[:k] or (other == "flowsolve" and module.startswith("cli."))
+            assert fine, f"flowsolve.{module} imports {other}, which does not stand above it"
 
 
 def test_no_file_is_long():
     for path in ROOT.rglob("*.py"):
-        assert len(path.read_text().splitlines()) <= 330, path
+        text = path.read_text(encoding="utf-8")
+        reason = re.match(r'r?"""(?:(?!""").)*long because', text, re.DOTALL)
+        assert len(text.splitlines()) <= 250 or reason, path

@@ -5,7 +5,7 @@ import torch
 from problems import PROCESSES, elementwise
 
 import flowsolve
-from flowsolve.solvers import names
+from flowsolve.solvers import aliases as names
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_a_name_is_a_solver_and_a_grid(name, solver, grid):
         got = flowsolve.solve(model, solver=name, **arguments)
         assert torch.equal(got.x, expected.x) and got.grid == expected.grid
         own = flowsolve.solve(model, solver=name, grid="sigma", **arguments)
-        assert own.grid == flowsolve.solve(model, solver=solver, grid="sigma", **arguments).grid, "the caller's grid comes first"
+        assert own.grid == flowsolve.solve(model, solver=solver, grid="sigma", **arguments).grid, (
+            "the caller's grid comes first"
+        )
 
 
 @pytest.mark.parametrize("name", [*names.LABELS, *names.CLASSES])
@@ -44,10 +46,13 @@ def test_names_have_options_and_are_in_the_table():
     model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
     a, b = (flowsolve.sample(model, solver=s, eta=0.4, nfe=6, seed=0) for s in ("Euler a", "ddim"))
     assert torch.equal(a, b)
-    text = str(flowsolve.solvers())
-    for name, meant in (*names.LABELS.items(), *((name, pair[0]) for name, pair in names.CLASSES.items())):
+    text = str(flowsolve.solver_table())
+    for name, meant in (
+        *names.LABELS.items(),
+        *((name, pair[0]) for name, pair in names.CLASSES.items()),
+    ):
         assert name in text or not isinstance(meant, str), name
-    row = next(row for row in flowsolve.solvers() if row.name == "dpmpp2m")
+    row = next(row for row in flowsolve.solver_table() if row.name == "dpmpp2m")
     assert {"DPM++ 2M", "DPMSolverMultistepScheduler"} <= set(row.elsewhere)
 
 
@@ -58,5 +63,5 @@ def test_a_slip_gets_the_nearest_name():
         ("UniPCMultistepSchedular", "UniPCMultistepScheduler"),
     ):
         with pytest.raises(ValueError, match="Did you mean") as caught:
-            flowsolve.solvers.resolve(slip, {})
+            flowsolve.solvers.find_solver(slip)[0]
         assert f"Did you mean {near!r}?" in str(caught.value)

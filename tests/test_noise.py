@@ -15,12 +15,16 @@ MODEL = flowsolve.Denoiser(elementwise, flowsolve.VP(), "eps", (2, 3))
 @given(seed=st.integers(0, 2**63), cut=st.integers(1, 6), draw=st.integers(0, 3))
 def test_any_split_of_the_batch_is_the_same_noise(seed, cut, draw):
     whole = normal(seed, range(7), draw, (3, 5), torch.float32, None)
-    parts = [normal(seed, r, draw, (3, 5), torch.float32, None) for r in (range(cut), range(cut, 7))]
+    parts = [
+        normal(seed, r, draw, (3, 5), torch.float32, None) for r in (range(cut), range(cut, 7))
+    ]
     assert torch.equal(whole, torch.cat(parts))
 
 
 def test_streams_differ_and_are_normal():
-    draws = torch.stack([normal(s, range(2), k, (20000,), torch.float64, None) for s in (0, 1) for k in (0, 1)]).flatten(0, 1)
+    draws = torch.stack(
+        [normal(s, range(2), k, (20000,), torch.float64, None) for s in (0, 1) for k in (0, 1)]
+    ).flatten(0, 1)
     correlation = torch.corrcoef(draws) - torch.eye(8, dtype=torch.float64)
     assert correlation.abs().max() < 5 / 20000**0.5
     assert draws.mean().abs() < 5 / draws.numel() ** 0.5
@@ -46,7 +50,9 @@ def test_global_generators_are_not_touched():
     torch.manual_seed(0)
     before, np_before = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, second = (flowsolve.solve(MODEL, solver="ddpm", nfe=3) for _ in range(2))
-    assert torch.equal(before, torch.get_rng_state()) and (np_before == np.random.get_state()[1]).all()
+    assert (
+        torch.equal(before, torch.get_rng_state()) and (np_before == np.random.get_state()[1]).all()
+    )
     assert not torch.equal(first.x, second.x)
     assert torch.equal(first.x, flowsolve.sample(MODEL, solver="ddpm", nfe=3, seed=first.seed))
 
@@ -62,7 +68,10 @@ def test_own_noise():
         flowsolve.solve(MODEL, solver="ddpm", nfe=8, start=start, noise=z.flatten(2))
 
 
-@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("a", TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [(-1, ValueError), (2**64, ValueError), (1.5, TypeError), ("a", TypeError), (True, TypeError)],
+)
 def test_bad_seeds(seed, error):
     with pytest.raises(error, match="seed="):
         flowsolve.sample(MODEL, seed=seed)

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
-from problems import PROCESSES
+from problems import EXAMPLES, PROCESSES
 
 import flowsolve
 from flowsolve.processes import VARIABLES, tables
@@ -31,7 +32,9 @@ def test_noise_level_to_time_and_back(name, u):
 def test_at_any_variable(name, variable):
     process = PROCESSES[name]
     level = process.at("sigma", 0.7)
-    assert process.at(variable, VARIABLES[variable].of(level)).sigma == pytest.approx(0.7, rel=1e-10)
+    assert process.at(variable, VARIABLES[variable].of(level)).sigma == pytest.approx(
+        0.7, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -50,7 +53,7 @@ def test_ends(name):
 def test_vp_loses_no_digits_near_clean_data(t):
     with mp.workdps(40):
         b = mpf(t) * (mpf("0.1") + mpf(t) * (mpf(20) - mpf("0.1")) / 2)
-        exact = {"vp": mp.sqrt(1 - mp.exp(-b)), "subvp": 1 - mp.exp(-b)}
+        exact = {"vp": mp.sqrt(1 - mp.exp(-b)), "sub_vp": 1 - mp.exp(-b)}
     for name, r in exact.items():
         assert PROCESSES[name].level(t).R.value == pytest.approx(float(r), rel=1e-14)
 
@@ -62,7 +65,9 @@ def test_cosine_loses_no_digits_at_either_end(t):
         a = mp.cos((mpf(t) + mpf("0.008")) / mpf("1.008") * mp.pi / 2) / mp.cos(theta0)
         r = mp.sqrt(1 - a * a)
     level = PROCESSES["cosine"].level(t)
-    assert level.A.value == pytest.approx(float(a), rel=1e-11) and level.R.value == pytest.approx(float(r), rel=1e-9)
+    assert level.A.value == pytest.approx(float(a), rel=1e-11) and level.R.value == pytest.approx(
+        float(r), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", ["vp", "cosine", "discrete", "zero_terminal_snr"])
@@ -73,7 +78,9 @@ def test_variance_is_preserved(name):
         assert level.A.value**2 + level.R.value**2 == pytest.approx(1.0, abs=1e-14)
 
 
-@pytest.mark.parametrize("make", [tables.linear, tables.scaled_linear, tables.cosine, tables.sigmoid])
+@pytest.mark.parametrize(
+    "make", [tables.linear, tables.scaled_linear, tables.cosine, tables.sigmoid]
+)
 def test_tables_meet_their_entries(make):
     betas = make(200)
     process, alpha_bar = flowsolve.VP.discrete(betas), 1.0
@@ -89,7 +96,9 @@ def test_zero_terminal_snr_ends_on_noise_and_keeps_its_first_level():
     betas = tables.scaled_linear()
     process = flowsolve.VP.discrete(tables.zero_terminal_snr(betas))
     assert process.start.A.value == 0.0 and process.start.R.value == 1.0
-    assert process.level(0.0).sigma == pytest.approx(flowsolve.VP.discrete(betas).level(0.0).sigma, rel=1e-12)
+    assert process.level(0.0).sigma == pytest.approx(
+        flowsolve.VP.discrete(betas).level(0.0).sigma, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,3 +121,24 @@ def test_zero_terminal_snr_ends_on_noise_and_keeps_its_first_level():
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_rates_are_derivatives(name):
+    """By central differences, whose error is h² of a third derivative and rounding over h."""
+    process = EXAMPLES[name]
+    for u in (0.05, 0.3, 0.6, 0.9):
+        t = process.t_min + u * (process.t_max - process.t_min)
+        if process.entries:  # a table has kinks at its entries
+            t = int(t) + 0.4
+        h = 1e-5 * max(1.0, abs(t))
+        below, above = process.level(t - h), process.level(t + h)
+        rates = process.rates(process.level(t))
+        for rate, low, high in zip(rates, (below.A, below.R), (above.A, above.R), strict=True):
+            difference = (high.entries - low.entries) / (2.0 * h)
+            np.testing.assert_allclose(
+                rate.entries,
+                difference,
+                rtol=1e-5,
+                atol=1e-6 * (1e-12 + np.abs(rate.entries).max()),
+            )

@@ -22,10 +22,22 @@ def test_official_samplers(case):
     kind, steps, how = case.split("-")
     process = flowsolve.VP.discrete(DATA["betas"])
     large = how == "ddpm_fixedlarge"
-    # The authors' ancestral sampler tells the network its index in float32, and the toy network computes with it.
+    # The authors' ancestral sampler tells the network its index in float32, and the toy network
+    # computes with it.
     net = (lambda x, t: network(x, t.float())) if large else network
-    model = flowsolve.Denoiser(net, process, "eps", (3, 4, 4), dtype=torch.float64, correct_x0=flowsolve.clip() if large else None)
-    solver = {"solver": "ddpm_large"} if large else {"solver": "ddim", "eta": float(how.removeprefix("eta"))}
+    model = flowsolve.Denoiser(
+        net,
+        process,
+        "eps",
+        (3, 4, 4),
+        dtype=torch.float64,
+        correct_x0=flowsolve.clip() if large else None,
+    )
+    solver = (
+        {"solver": "ddpm_large"}
+        if large
+        else {"solver": "ddim", "eta": float(how.removeprefix("eta"))}
+    )
     solution = flowsolve.solve(
         model,
         **solver,

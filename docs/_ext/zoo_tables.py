@@ -1,7 +1,9 @@
-"""Directives that list what the library has, read from the library: ``solver-table`` and ``grid-table``."""
+"""Directives that list what the library has, read from the library: ``solver-table`` and
+``grid-table``."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
@@ -11,20 +13,27 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import flowsolve
-from flowsolve.grids import GRIDS
-from flowsolve.solvers import Row
-from flowsolve.solvers.zoo import FAMILIES, options_of
+from flowsolve.grids import Grid
+from flowsolve.solvers import Row, options_of
+from flowsolve.solvers.zoo import FAMILIES
 
 Cell = list[nodes.Node]
 
 
+_MARKED = re.compile(r"((?:arXiv )?\b\d{4}\.\d{5}\b|``[^`]+``)")
+
+
 def text(words: str) -> Cell:
-    """Words, with arXiv numbers linked."""
+    """Words, with arXiv numbers linked and what is in double backquotes as code."""
     cell: Cell = []
-    for k, part in enumerate(re.split(r"((?:arXiv )?\b\d{4}\.\d{5}\b)", words)):
-        if k % 2:
+    for k, part in enumerate(_MARKED.split(words)):
+        if k % 2 and part[0] == "`":
+            cell.append(nodes.literal("", part.strip("`")))
+        elif k % 2:
             number = part.removeprefix("arXiv ")
-            cell.append(nodes.reference("", part, refuri=f"https://arxiv.org/abs/{number}", internal=False))
+            cell.append(
+                nodes.reference("", part, refuri=f"https://arxiv.org/abs/{number}", internal=False)
+            )
         elif part:
             cell.append(nodes.Text(part))
     return cell
@@ -38,7 +47,9 @@ def code(words: Sequence[str]) -> Cell:
     return cell
 
 
-def table(head: Sequence[str], widths: Sequence[int], body: Sequence[Sequence[Cell]]) -> nodes.table:
+def table(
+    head: Sequence[str], widths: Sequence[int], body: Sequence[Sequence[Cell]]
+) -> nodes.table:
     group = nodes.tgroup(cols=len(head))
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", _row([text(word) for word in head]))
@@ -51,18 +62,35 @@ def _row(cells: Sequence[Cell]) -> nodes.row:
 
 
 class SolverTable(SphinxDirective):
-    """The rows of ``flowsolve.solvers()``, a table for each family."""
+    """The rows of ``flowsolve.solver_table()``, a table for each family."""
 
     def run(self) -> list[nodes.Node]:
         families: dict[str, list[Row]] = {}
-        for row in flowsolve.solvers():
+        for row in flowsolve.solver_table():
             families.setdefault(row.family, []).append(row)
-        head = ("name", "order", "evaluations", "coordinates, variable", "options", "source", "elsewhere")
+        head = (
+            "name",
+            "order",
+            "evaluations",
+            "coordinates, variable",
+            "options",
+            "source",
+            "elsewhere",
+        )
         result: list[nodes.Node] = []
         for family, rows in families.items():
-            result.append(nodes.rubric("", family if family in ("scipy", "torchdiffeq") else family[0].upper() + family[1:]))
+            result.append(
+                nodes.rubric(
+                    "",
+                    family
+                    if family in ("scipy", "torchdiffeq")
+                    else family[0].upper() + family[1:],
+                )
+            )
             result.append(nodes.paragraph("", "", *text(FAMILIES[family])))
-            result.append(table(head, (22, 6, 12, 14, 18, 24, 24), [self._cells(row) for row in rows]))
+            result.append(
+                table(head, (22, 6, 12, 14, 18, 24, 24), [self._cells(row) for row in rows])
+            )
         return result
 
     @staticmethod
@@ -80,17 +108,22 @@ class SolverTable(SphinxDirective):
 
 
 class GridTable(SphinxDirective):
-    """The named grids, with the first line of their docstrings."""
+    """The named grids, with their options and the first paragraph of their docstrings."""
 
     def run(self) -> list[nodes.Node]:
-        names: dict[object, list[str]] = {}
-        for name, grid in GRIDS.items():
+        names: dict[type[Grid], list[str]] = {}
+        for name, grid in Grid.known.items():
             names.setdefault(grid, []).append(name)
         body = [
-            [code(aliases), code([type(grid).__name__]), text(inspect.getdoc(type(grid)).split("\n\n")[0].replace("\n", " "))]
+            [
+                code(aliases),
+                code([grid.__name__]),
+                code([f"{f.name}={f.default!r}" for f in dataclasses.fields(grid)]),
+                text((inspect.getdoc(grid) or "").split("\n\n")[0].replace("\n", " ")),
+            ]
             for grid, aliases in names.items()
         ]
-        return [table(("name", "class", "levels"), (20, 12, 60), body)]
+        return [table(("name", "class", "options", "levels"), (18, 12, 14, 56), body)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -5,7 +5,9 @@ import torch
 
 import flowsolve
 
-PICTURE = [[[0.9, -0.4, 0.1, 0.7], [-0.8, 0.3, -0.1, -0.6], [0.2, 0.5, -0.9, 0.4], [0.6, -0.7, 0.8, -0.2]]]
+PICTURE = [
+    [[0.9, -0.4, 0.1, 0.7], [-0.8, 0.3, -0.1, -0.6], [0.2, 0.5, -0.9, 0.4], [0.6, -0.7, 0.8, -0.2]]
+]
 
 #: Process, data point, and the last time of the path.
 CASES = {
@@ -30,11 +32,16 @@ def path(process, x0, end, steps=50):
 def changes():
     """The largest change of any component of ε̂ along the path, and of the state."""
     paths = {name: path(*case) for name, case in CASES.items()}
-    return {name: [(y - y[0]).abs().max().item() for y in (eps, x)] for name, (_, x, eps) in paths.items()}
+    return {
+        name: [(y - y[0]).abs().max().item() for y in (eps, x)]
+        for name, (_, x, eps) in paths.items()
+    }
 
 
 def draw():
-    figure, axes = plt.subplots(2, len(CASES), sharex=True, figsize=(7.4, 3.6), layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(CASES), sharex=True, figsize=(7.4, 3.6), layout="constrained"
+    )
     for column, (name, case) in zip(axes.T, CASES.items(), strict=True):
         times, x, eps = path(*case)
         for axis, y in zip(column, (x, eps), strict=True):

@@ -11,7 +11,9 @@ import flowsolve
 from flowsolve.coordinates import NOISE
 
 PROCESS, END = flowsolve.CLD(), 1e-3
-MODEL = flowsolve.exact.Mixture(PROCESS, [0.3, 0.5, 0.2], [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]], 0.05)
+MODEL = flowsolve.exact.Mixture(
+    PROCESS, [0.3, 0.5, 0.2], [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]], 0.05
+)
 START = MODEL.draw(64, level=PROCESS.t_max, seed=0)
 
 
@@ -62,7 +64,9 @@ METHODS = {
 
 @lru_cache
 def reference():
-    return flowsolve.solve(MODEL, solver="scipy:DOP853", rtol=1e-12, atol=1e-12, grid=[1.0, END], start=START).x
+    return flowsolve.solve(
+        MODEL, solver="scipy:DOP853", rtol=1e-12, atol=1e-12, grid=[1.0, END], start=START
+    ).x
 
 
 def error(method, nfe):

@@ -1,4 +1,5 @@
-"""The shipped models: a sample's way from noise to data, and what positions and velocities do on a CLD."""
+"""The shipped models: a sample's way from noise to data, and what positions and velocities do on a
+CLD."""
 
 import matplotlib.pyplot as plt
 

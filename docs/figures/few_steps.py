@@ -15,7 +15,11 @@ MODEL = flowsolve.exact.Dirac(PROCESS, [X0])
 
 def euler(x, s, t, lam, z):
     """Euler's method on the reverse SDE, Euler-Maruyama: everything at its value at s."""
-    h, rate, R = t.t - s.t, PROCESS.beta_min + (PROCESS.beta_max - PROCESS.beta_min) * s.t, s.R.value
+    h, rate, R = (
+        t.t - s.t,
+        PROCESS.beta_min + (PROCESS.beta_max - PROCESS.beta_min) * s.t,
+        s.R.value,
+    )
     drift = -0.5 * rate * x + 0.5 * (1 + lam**2) * rate / R * MODEL(x, s).eps
     return x + h * drift + lam * (-h * rate) ** 0.5 * z
 
@@ -45,8 +49,11 @@ RULES = {
 
 
 def left(rule, lam, steps):
-    """E|x - x0|² at t = 10⁻³. A rule is affine in x and z, so mean and variance are carried without sampling."""
-    levels = [PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()]
+    """E|x - x0|² at t = 10⁻³. A rule is affine in x and z, so mean and variance are carried without
+    sampling."""
+    levels = [
+        PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()
+    ]
     mean, variance = levels[0].A.value * X0, levels[0].R.value ** 2
     x, z = torch.tensor([[[0.0], [1.0], [0.0]], [[0.0], [0.0], [1.0]]], dtype=torch.float64)
     for s, t in pairwise(levels):
@@ -58,7 +65,9 @@ def left(rule, lam, steps):
 
 def wander(lam, steps=400, paths=4):
     """Times and ε̂ along paths of the SDE with noise λ, sampled without error by gDDIM's step."""
-    levels = [PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()]
+    levels = [
+        PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()
+    ]
     generator = torch.Generator().manual_seed(2)
     x, eps = MODEL.draw(paths, level=levels[0], seed=2), []
     for s, t in pairwise(levels):
@@ -68,7 +77,9 @@ def wander(lam, steps=400, paths=4):
 
 
 def draw():
-    figure, (one, two) = plt.subplots(1, 2, figsize=(7.4, 3.6), width_ratios=(0.8, 1), layout="constrained")
+    figure, (one, two) = plt.subplots(
+        1, 2, figsize=(7.4, 3.6), width_ratios=(0.8, 1), layout="constrained"
+    )
     for lam, color in ((1.0, "C4"), (0.0, "C2")):
         times, eps = wander(lam)
         first, *_ = one.plot(times, eps, color=color, lw=0.8 if lam else 1.6)

@@ -8,7 +8,9 @@ import flowsolve
 PROCESS = flowsolve.VP()
 MODELS = {
     "one point": flowsolve.exact.Dirac(PROCESS, [0.5]),
-    "three narrow Gaussians": flowsolve.exact.Mixture(PROCESS, [1, 1, 1], [[-1.5], [0.0], [1.5]], 0.03),
+    "three narrow Gaussians": flowsolve.exact.Mixture(
+        PROCESS, [1, 1, 1], [[-1.5], [0.0], [1.5]], 0.03
+    ),
 }
 
 
@@ -16,7 +18,9 @@ def paths(model, n=9):
     """Levels, and the states of n paths on them, (levels, n)."""
     start = torch.linspace(-2.0, 2.0, n, dtype=torch.float64)[:, None]
     times = torch.linspace(1.0, PROCESS.t_min, 200, dtype=torch.float64).tolist()
-    run = flowsolve.solve(model, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, grid=times, start=start, keep="path")
+    run = flowsolve.solve(
+        model, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, grid=times, start=start, keep="path"
+    )
     return [PROCESS.level(t) for t in times], run.path[..., 0]
 
 

@@ -4,36 +4,57 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
+from ..errors import register
 from ..processes import Level, Process
 
 
 class Grid(ABC):
-    """How to place the levels of a run."""
+    """How to place the levels of a run. A subclass is a frozen dataclass, its fields its options;
+    one that is defined with a name is known by it: ``class Mine(Grid, name="mine")``."""
 
+    #: The named grids.
+    known: ClassVar[dict[str, type[Grid]]] = {}
     #: True if the grid is laid out in σ̄, which only processes with numbers for A and R have.
     in_sigma = False
 
+    def __init_subclass__(
+        cls, name: str | None = None, aliases: Sequence[str] = (), **rest: Any
+    ) -> None:
+        super().__init_subclass__(**rest)
+        for known in () if name is None else (name, *aliases):
+            register("grid", Grid.known, known, cls)
+
     @abstractmethod
-    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
-        """Levels from ``start`` (default: the process's noisiest) to ``end`` (default: clean), n steps.
+    def levels(
+        self, process: Process, n: int, start: Level | None = None, end: Level | None = None
+    ) -> tuple[Level, ...]:
+        """Levels from ``start`` (default: the process's noisiest) to ``end`` (default: clean), n
+        steps.
 
         Raises:
             ValueError: if n < 1 or the levels are not strictly decreasing in noise.
         """
 
-    def _ends(self, process: Process, n: int, start: Level | None, end: Level | None) -> tuple[Level, Level]:
+    def _ends(
+        self, process: Process, n: int, start: Level | None, end: Level | None
+    ) -> tuple[Level, Level]:
         if not (isinstance(n, int) and n >= 1):
             raise ValueError(f"n={n!r} steps: expected a positive integer")
         if self.in_sigma and not process.scalar:
             raise ValueError(
-                f"grid={self} places levels by σ̄ = R/A, which is no number where A and R are matrices, as in {process!r}; "
+                f"grid={self} places levels by σ̄ = R/A, which is no number where A and R are "
+                f"matrices, as in {process!r}; "
                 "use 'quadratic', 'uniform', 'linspace' or times of your own"
             )
         start = process.start if start is None else start
         end = process.clean if end is None else end
         if not end.t < start.t:
-            raise ValueError(f"the run's end, {end}, is not quieter than its start, {start}; expected span=(noisy, quiet)")
+            raise ValueError(
+                f"the run's end, {end}, is not quieter than its start, {start}; expected "
+                "span=(noisy, quiet)"
+            )
         return start, end
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,23 +12,28 @@ from ..errors import expect
 from ..processes import FLOW_TIME, LAMBDA, SIGMA, Level, Process, Variable
 from .base import Grid, strictly_decreasing
 
-#: Where grids in σ̄ put their second-noisiest level when the first is pure noise (σ̄ = ∞): EDM's σ_max.
+#: Where grids in σ̄ put their second-noisiest level when the first is pure noise (σ̄ = ∞): EDM's
+#: σ_max.
 LARGEST_SIGMA = 80.0
 
 
-class _VariableGrid(Grid):
-    """A grid in a function of σ̄: n levels from the start to the quietest trained level, then clean."""
+class VariableGrid(Grid):
+    """A grid in a function of σ̄: n levels from the start to the quietest trained level, then
+    clean."""
 
     in_sigma = True
     variable: Variable = SIGMA
 
-    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+    def levels(
+        self, process: Process, n: int, start: Level | None = None, end: Level | None = None
+    ) -> tuple[Level, ...]:
         start, end = self._ends(process, n, start, end)
         if end.clean and n == 1:
             return start, end
         quiet = process.level(process.t_min) if end.clean else end
         if end.clean and quiet.sigma >= start.sigma * (1.0 - 1e-9):
-            # A start below the trained levels: no room for this grid's law, equal steps in σ̄ to zero noise.
+            # A start below the trained levels: no room for this grid's law, equal steps in σ̄ to
+            # zero noise.
             sigmas = np.linspace(start.sigma, 0.0, n + 1)[1:-1]
             return strictly_decreasing([start, *(process.at(SIGMA, float(v)) for v in sigmas), end])
         steps = n - 1 if end.clean else n
@@ -46,18 +50,22 @@ class _VariableGrid(Grid):
 
 
 @dataclass(frozen=True)
-class Karras(_VariableGrid):
+class Karras(VariableGrid, name="karras"):
     """σ̄^{1/ρ} uniform (arXiv 2206.00364, eq. 5)."""
 
     rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        expect(self, "a positive number", "rho")
 
     def values(self, first: float, last: float, n: int) -> np.ndarray:
         return np.linspace(first ** (1 / self.rho), last ** (1 / self.rho), n + 1) ** self.rho
 
 
 @dataclass(frozen=True)
-class LogSNR(_VariableGrid):
-    """λ = −log σ̄ uniform, that is σ̄ in geometric progression (arXiv 2206.00927; k-diffusion's "exponential")."""
+class LogSNR(VariableGrid, name="logsnr", aliases=("exponential",)):
+    """λ = −log σ̄ uniform, that is σ̄ in geometric progression (arXiv 2206.00927; k-diffusion's
+    "exponential")."""
 
     variable = LAMBDA
 
@@ -66,7 +74,7 @@ class LogSNR(_VariableGrid):
 
 
 @dataclass(frozen=True)
-class Sigma(_VariableGrid):
+class Sigma(VariableGrid, name="sigma"):
     """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed."""
 
     def values(self, first: float, last: float, n: int) -> np.ndarray:
@@ -74,10 +82,12 @@ class Sigma(_VariableGrid):
 
 
 @dataclass(frozen=True)
-class Shifted(Grid):
-    """Uniform in rectified-flow time u = σ̄/(1+σ̄), after u → shift·u/(1 + (shift − 1)u), that is σ̄ → shift·σ̄.
+class Shifted(Grid, name="shifted"):
+    """Uniform in rectified-flow time u = σ̄/(1+σ̄), after u → shift·u/(1 + (shift − 1)u), that is
+    σ̄ → shift·σ̄.
 
-    The schedule of Stable Diffusion 3 (arXiv 2403.03206, section 5.3.2), where shift is 3; for any scalar process.
+    The schedule of Stable Diffusion 3 (arXiv 2403.03206, section 5.3.2), where shift is 3; for any
+    scalar process.
     """
 
     shift: float = 3.0
@@ -86,7 +96,9 @@ class Shifted(Grid):
     def __post_init__(self) -> None:
         expect(self, "a positive number", "shift")
 
-    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+    def levels(
+        self, process: Process, n: int, start: Level | None = None, end: Level | None = None
+    ) -> tuple[Level, ...]:
         start, end = self._ends(process, n, start, end)
 
         def unshift(u: float) -> float:
@@ -98,13 +110,15 @@ class Shifted(Grid):
 
 
 @dataclass(frozen=True)
-class Logistic(Grid):
-    """Equal steps in u, where σ̄ = center · u^low / (1 − u)^high: close to a logistic function of log σ̄.
+class Logistic(Grid, name="logistic"):
+    """Equal steps in u, where σ̄ = center · u^low / (1 − u)^high: close to a logistic function of
+    log σ̄.
 
-    u is 1 at pure noise and 0 on clean data. The steps in log σ̄ are shortest near the center, about the spread of the data, where the
-    prediction varies most, and grow without bound towards both ends, where it no longer does. low = high = 1 is :class:`Shifted`; well
-    below the center it is Karras's law with ρ = low, carried on to zero noise. No level is below the quietest trained one: where the
-    law would be, that one is the last before clean data.
+    u is 1 at pure noise and 0 on clean data. The steps in log σ̄ are shortest near the center,
+    about the spread of the data, where the prediction varies most, and grow without bound towards
+    both ends, where it no longer does. low = high = 1 is :class:`Shifted`; well below the center it
+    is Karras's law with ρ = low, carried on to zero noise. No level is below the quietest trained
+    one: where the law would be, that one is the last before clean data.
 
     Attributes:
         center: σ̄ in the middle of the noisy range.
@@ -120,25 +134,44 @@ class Logistic(Grid):
         expect(self, "a positive number", "center", "low", "high")
 
     def _log_sigma(self, z: float) -> float:
-        """log σ̄ as a function of z = log(u/(1 − u)): increasing, with slopes between low and high."""
-        return math.log(self.center) - self.low * math.log1p(math.exp(-z)) + self.high * (z + math.log1p(math.exp(-z)))
+        """log σ̄ as a function of z = log(u/(1 − u)): increasing, with slopes between low and
+        high."""
+        below = float(np.logaddexp(0.0, -z))  # −log u
+        return math.log(self.center) - self.low * below + self.high * (z + below)
 
     def _place(self, level: Level) -> float:
         if level.pure_noise or level.clean:
             return float(level.pure_noise)
-        from scipy.optimize import brentq  # slow to import: only for those who use it
+        z = -level.lam / max(self.low, self.high)
+        # Newton's method: the slope changes in one direction, so it never goes astray.
+        for _ in range(60):
+            slope = self.low + (self.high - self.low) * _logistic(z)
+            step = (self._log_sigma(z) + level.lam) / slope
+            z -= step
+            if abs(step) <= 1e-15 * (1.0 + abs(z)):
+                break
+        return _logistic(z)
 
-        z: Any = brentq(lambda z: self._log_sigma(z) + level.lam, -600.0, 600.0)
-        return 1.0 / (1.0 + math.exp(-z))
-
-    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
+    def levels(
+        self, process: Process, n: int, start: Level | None = None, end: Level | None = None
+    ) -> tuple[Level, ...]:
         start, end = self._ends(process, n, start, end)
 
         def sigma(u: float) -> float:
             return self.center * u**self.low / (1.0 - u) ** self.high
 
-        top, bottom, tail, quiet = self._place(start), self._place(end), [end], process.level(process.t_min)
+        top, bottom, tail, quiet = (
+            self._place(start),
+            self._place(end),
+            [end],
+            process.level(process.t_min),
+        )
         if end.clean and n > 1 and quiet.t < start.t and sigma(top / n) < quiet.sigma:
             n, bottom, tail = n - 1, self._place(quiet), [quiet, end]
         inner = (process.at(SIGMA, sigma(float(u))) for u in np.linspace(top, bottom, n + 1)[1:-1])
         return strictly_decreasing([start, *inner, *tail])
+
+
+def _logistic(z: float) -> float:
+    small = math.exp(-abs(z))  # of which no digit is lost
+    return (1.0 if z >= 0.0 else small) / (1.0 + small)

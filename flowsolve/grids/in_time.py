@@ -8,37 +8,51 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import expect
 from ..processes import Level, Process
 from .base import Grid, strictly_decreasing
 
 
-class _TimeGrid(Grid):
-    """A grid in the process's own time; on a table, times are rounded to indices as the source does."""
+class TimeGrid(Grid):
+    """A grid in the process's own time; on a table, times are rounded to indices as the source
+    does."""
 
     @staticmethod
     def rounding(indices: np.ndarray) -> np.ndarray:
         """Which way a fractional index goes to the table's."""
         return np.round(indices)
 
-    def levels(self, process: Process, n: int, start: Level | None = None, end: Level | None = None) -> tuple[Level, ...]:
-        given = start  # the tools these grids come from start a little below the top; a caller's own start is kept
+    def levels(
+        self, process: Process, n: int, start: Level | None = None, end: Level | None = None
+    ) -> tuple[Level, ...]:
+        # The tools these grids come from start a little below the top; a caller's start is kept.
+        given = start
         start, end = self._ends(process, n, start, end)
         if process.entries is not None:
             low = end.t + 1.0  # the clean level has index −1
             times = self.rounding(low + self.indices(n, start.t - low + 1.0))
             noisy = [process.level(min(start.t, max(min(low, start.t), float(t)))) for t in times]
-        elif math.isinf(end.t):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
-            noisy = self._continuous(process, n - 1, start, process.level(process.t_min)) if n > 1 else [start]
+        elif math.isinf(
+            end.t
+        ):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
+            noisy = (
+                self._continuous(process, n - 1, start, process.level(process.t_min))
+                if n > 1
+                else [start]
+            )
         else:
             noisy = self._continuous(process, n, start, end)[:-1]
         return strictly_decreasing([given or noisy[0], *noisy[1:], end])
 
     def _continuous(self, process: Process, n: int, start: Level, end: Level) -> list[Level]:
-        inner = [process.level(end.t + (start.t - end.t) * float(u)) for u in self.fractions(n)[1:-1]]
+        inner = [
+            process.level(end.t + (start.t - end.t) * float(u)) for u in self.fractions(n)[1:-1]
+        ]
         return [start, *inner, end]
 
     def fractions(self, n: int) -> np.ndarray:
-        """n + 1 numbers from 1 to 0, where the levels lie in continuous time; equal steps unless a grid says otherwise."""
+        """n + 1 numbers from 1 to 0, where the levels lie in continuous time; equal steps unless a
+        grid says otherwise."""
         return np.linspace(1.0, 0.0, n + 1)
 
     @abstractmethod
@@ -47,7 +61,7 @@ class _TimeGrid(Grid):
 
 
 @dataclass(frozen=True)
-class Uniform(_TimeGrid):
+class Uniform(TimeGrid, name="uniform"):
     """τ_i = ⌊c i⌋ on a table (arXiv 2010.02502, appendix D.2); equal steps in time otherwise."""
 
     @staticmethod
@@ -59,7 +73,7 @@ class Uniform(_TimeGrid):
 
 
 @dataclass(frozen=True)
-class Quadratic(_TimeGrid):
+class Quadratic(TimeGrid, name="quadratic"):
     """τ_i = ⌊c i²⌋ with the top at 0.8 of the table, as in the DDIM code; t ∝ (1 − i/n)² otherwise.
 
     On a table the run starts from 0.8 T, which is near enough to noise for the images of the paper.
@@ -77,8 +91,9 @@ class Quadratic(_TimeGrid):
 
 
 @dataclass(frozen=True)
-class Linspace(_TimeGrid):
-    """Equal steps from the noisiest to the quietest trained time, both included, then clean (diffusers' "linspace")."""
+class Linspace(TimeGrid, name="linspace"):
+    """Equal steps from the noisiest to the quietest trained time, both included, then clean
+    (diffusers' "linspace")."""
 
     def indices(self, n: int, entries: float) -> np.ndarray:
         return np.linspace(entries - 1.0, 0.0, n) if n > 1 else np.array([entries - 1.0])
@@ -91,7 +106,7 @@ class Linspace(_TimeGrid):
 
 
 @dataclass(frozen=True)
-class Trailing(_TimeGrid):
+class Trailing(TimeGrid, name="trailing"):
     """Equal steps that start at the very end of the table (arXiv 2305.08891, table 2)."""
 
     def indices(self, n: int, entries: float) -> np.ndarray:
@@ -99,13 +114,18 @@ class Trailing(_TimeGrid):
 
 
 @dataclass(frozen=True)
-class Leading(_TimeGrid):
-    """Multiples of ⌊T/n⌋ from 0, plus ``offset`` (diffusers' "leading"; Stable Diffusion has offset 1).
+class Leading(TimeGrid, name="leading"):
+    """Multiples of ⌊T/n⌋ from 0, plus ``offset`` (diffusers' "leading"; Stable Diffusion has offset
+    1).
 
-    On a continuous process, the quiet ends of n equal intervals: the run starts one step below the noisiest time.
+    On a continuous process, the quiet ends of n equal intervals: the run starts one step below the
+    noisiest time.
     """
 
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        expect(self, "an integer >= 0", "offset")
 
     def indices(self, n: int, entries: float) -> np.ndarray:
         return np.arange(n)[::-1] * max(1.0, entries // n) + self.offset
@@ -114,15 +134,21 @@ class Leading(_TimeGrid):
         if not end.clean:
             return super()._continuous(process, n, start, end)
         quiet = min(process.t_min, start.t)
-        return [*(process.level(quiet + (start.t - quiet) * k / n) for k in range(n - 1, -1, -1)), end]
+        return [
+            *(process.level(quiet + (start.t - quiet) * k / n) for k in range(n - 1, -1, -1)),
+            end,
+        ]
 
 
 @dataclass(frozen=True)
-class Beta(_TimeGrid):
+class Beta(TimeGrid, name="beta"):
     """Times at quantiles of a Beta(alpha, beta) law, denser at both ends (arXiv 2407.12173)."""
 
     alpha: float = 0.6
     beta: float = 0.6
+
+    def __post_init__(self) -> None:
+        expect(self, "a positive number", "alpha", "beta")
 
     def fractions(self, n: int) -> np.ndarray:
         return self._quantiles(np.linspace(1.0, 0.0, n + 1))

@@ -1,12 +1,16 @@
-r"""A network that predicts x0 by what it adds to the best linear estimate, for processes whose A and R are matrices.
+r"""A network that predicts x0 by what it adds to the best linear estimate, for processes whose A
+and R are matrices.
 
-If clean states had the covariance :math:`\sigma^2`, noisy ones would have :math:`S = \sigma^2 AA^T + RR^T`, and given a noisy one
-the clean one the mean Kx and the covariance C,
+If clean states had the covariance :math:`\sigma^2`, noisy ones would have
+:math:`S = \sigma^2 AA^T + RR^T`, and given a noisy one the clean one the mean Kx and the covariance
+C,
 
-.. math:: K = \sigma^2 A^T S^{-1},\qquad C = \sigma^2(1 - KA),\qquad \hat x_0 = Kx + C^{1/2} F\bigl(S^{-1/2}x, t\bigr)
+.. math:: K = \sigma^2 A^T S^{-1},\qquad C = \sigma^2(1 - KA),\qquad
+   \hat x_0 = Kx + C^{1/2} F\bigl(S^{-1/2}x, t\bigr)
 
-so that what the network F is asked for is of one size at every level: EDM's preconditioning (arXiv 2206.00364, section 5), which a
-network needs that is to be exact where little noise is left and bounded where little data are.
+so that what the network F is asked for is of one size at every level: EDM's preconditioning (arXiv
+2206.00364, section 5), which a network needs that is to be exact where little noise is left and
+bounded where little data are.
 """
 
 from __future__ import annotations
@@ -20,9 +24,11 @@ from ..processes import Process
 
 
 class Preconditioned(nn.Module):
-    """Called as the ``net`` in it, with times that are the process's t; takes states and returns data.
+    """Called as the ``net`` in it, with times that are the process's t; takes states and returns
+    data.
 
-    The coefficients are made on the host from the times it is called with, which on a GPU it waits for.
+    The coefficients are made on the host from the times it is called with, which on a GPU it waits
+    for.
 
     Args:
         net: takes (batch, *state_shape) and returns (batch, *shape), both of them of unit size.
@@ -36,7 +42,8 @@ class Preconditioned(nn.Module):
 
     def coefficients(self, t: float) -> tuple[Operator, Operator, Operator]:
         """(S^(−1/2), K, C^(1/2)) at time t."""
-        level = self.process.level(min(t, self.process.t_max))  # t is the network's: rounded, up perhaps
+        # t is the network's: rounded, up perhaps.
+        level = self.process.level(min(t, self.process.t_max))
         A: Any = level.A
         R: Any = level.R
         variance = self.sigma_data**2

@@ -1,8 +1,9 @@
 """How good a digits model is, measured: ``python -m flowsolve.models.quality [--process cld]``.
 
-Three figures for 2,000 samples, 200 of each class: the Fréchet distance between Gaussians fitted to the pixels of samples
-and of data, how many a classifier trained on real digits takes for what was asked, and how near the samples are to their
-nearest training image (nearer than held-out digits are would mean copying). Real held-out digits are the yardstick.
+Three figures for 2,000 samples, 200 of each class: the Fréchet distance between Gaussians fitted to
+the pixels of samples and of data, how many a classifier trained on real digits takes for what was
+asked, and how near the samples are to their nearest training image (nearer than held-out digits are
+would mean copying). Real held-out digits are the yardstick.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..arguments import names
 from ..denoiser import Denoiser
 from ..grids import Uniform
-from ..objectives import bound
+from ..output import columns
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
-from .digits import BINS, CLASSES, RECIPES, _require, data, digits
+from ..training import bound
+from .data import BINS, CLASSES, data, require
+from .digits import RECIPES, digits
 
 
 class Quality(NamedTuple):
@@ -31,34 +33,32 @@ class Quality(NamedTuple):
     accuracy: float | None
     nearest: float
 
-    def __str__(self) -> str:
-        accuracy = "      —" if self.accuracy is None else f"{self.accuracy:7.4f}"
-        return f"{self.name:34} {self.frechet:8.3f}  {accuracy}  {self.nearest:8.3f}"
-
-
-HEADER = f"{'':34} {'Fréchet':>8} {'accuracy':>8}  {'nearest':>8}"
-
 
 def frechet(x: Tensor, y: Tensor) -> float:
-    """‖μ − ν‖² + tr(C + D − 2(CD)^½) of the means and covariances of two sets of images (n, …), over their pixels."""
+    """‖μ − ν‖² + tr(C + D − 2(CD)^½) of the means and covariances of two sets of images (n, …),
+    over their pixels."""
     x, y = x.double().flatten(1), y.double().flatten(1)
     c, d = x.T.cov(), y.T.cov()
     values, vectors = torch.linalg.eigh(c)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ d @ root).clamp(min=0).sqrt().sum()  # tr (CD)^½, of a symmetric matrix
+    # tr (CD)^½, of a symmetric matrix.
+    cross = torch.linalg.eigvalsh(root @ d @ root).clamp(min=0).sqrt().sum()
     return float((x.mean(0) - y.mean(0)).square().sum() + c.trace() + d.trace() - 2 * cross)
 
 
 def nearest(x: Tensor, among: Tensor) -> float:
     """The median over ``x`` of the Euclidean distance to the nearest image of ``among``."""
-    return float(torch.cdist(x.double().flatten(1), among.double().flatten(1)).min(1).values.median())
+    return float(
+        torch.cdist(x.double().flatten(1), among.double().flatten(1)).min(1).values.median()
+    )
 
 
 @lru_cache
 def classifier() -> Any:
     """A support vector machine (radial kernel) trained on the training digits."""
     split = data()
-    return _require("sklearn.svm").SVC(C=10.0).fit(split.train.flatten(1).numpy(), split.train_labels.numpy())
+    machine = require("sklearn.svm", "train").SVC(C=10.0)
+    return machine.fit(split.train.flatten(1).numpy(), split.train_labels.numpy())
 
 
 def accuracy(x: Tensor, labels: Tensor) -> float:
@@ -70,14 +70,25 @@ def measure(name: str, x: Tensor, labels: Tensor | None) -> Quality:
     """The three figures for images ``x`` (n, 1, 8, 8), the data being all 1,797 digits."""
     split = data()
     real = torch.cat([split.train, split.held_out])
-    return Quality(name, frechet(x, real), None if labels is None else accuracy(x, labels), nearest(x, split.train))
+    return Quality(
+        name,
+        frechet(x, real),
+        None if labels is None else accuracy(x, labels),
+        nearest(x, split.train),
+    )
 
 
 def held_out() -> Quality:
-    """The yardstick: the same figures for the held-out digits, their Fréchet distance being to the training digits."""
+    """The yardstick: the same figures for the held-out digits, their Fréchet distance being to the
+    training digits."""
     split = data()
     x = split.held_out
-    return Quality("held-out digits", frechet(x, split.train), accuracy(x, split.held_out_labels), nearest(x, split.train))
+    return Quality(
+        "held-out digits",
+        frechet(x, split.train),
+        accuracy(x, split.held_out_labels),
+        nearest(x, split.train),
+    )
 
 
 def report(
@@ -88,7 +99,8 @@ def report(
     n: int = 2000,
     seed: int = 0,
 ) -> list[Quality]:
-    """The table's rows: held-out digits, the model with each solver, and without a class with the first.
+    """The table's rows: held-out digits, the model with each solver, and without a class with the
+    first.
 
     Args:
         model: the shipped one by default.
@@ -101,35 +113,56 @@ def report(
     labels = torch.arange(n) % CLASSES
     rows = [held_out()]
     for solver in solvers:
-        x = sample(model.given(label=labels), solver=solver, nfe=nfe, n=n, seed=seed, batch_size=500)
+        x = sample(
+            model.given(label=labels), solver=solver, nfe=nfe, n=n, seed=seed, batch_size=500
+        )
         rows.append(measure(f"{solver}, nfe={nfe}, by class", x, labels))
     x = sample(model.given(label=None), solver=solvers[0], nfe=nfe, n=n, seed=seed, batch_size=500)
     return [*rows, measure(f"{solvers[0]}, nfe={nfe}, no class", x, None)]
 
 
+def table(rows: Sequence[Quality]) -> str:
+    """The rows of a report, for people."""
+    cells = [(" " * 34, " Fréchet", "accuracy", "  nearest")]
+    for row in rows:
+        share = "—" if row.accuracy is None else f"{row.accuracy:.4f}"
+        cells.append((row.name, f"{row.frechet:.3f}", share, f"{row.nearest:.3f}"))
+    return columns(cells, "<>>>", gap=1)
+
+
 def bits_per_dimension(model: Denoiser | None = None, *, steps: int = 100, seed: int = 0) -> float:
-    """The variational bound on the held-out digits given their class, in bits a pixel (at most log₂ 17 = 4.09 for a useful one)."""
+    """The variational bound on the held-out digits given their class, in bits a pixel (at most log₂
+    17 = 4.09 for a useful one)."""
     model, split = model or digits(), data()
     levels = Uniform().levels(model.process, steps)
-    return bound(model.given(label=split.held_out_labels), split.held_out, levels, bins=BINS, seed=seed).total.mean().item()
+    told = model.given(label=split.held_out_labels)
+    return bound(told, split.held_out, levels, bins=BINS, seed=seed).total.mean().item()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(prog="python -m flowsolve.models.quality", description="Measure a digits model.")
-    parser.add_argument("--process", choices=RECIPES, default="cosine", help="which model (default: cosine)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flowsolve.models.quality", description="Measure a digits model."
+    )
+    parser.add_argument(
+        "--process", choices=RECIPES, default="cosine", help="which model (default: cosine)"
+    )
     parser.add_argument("--weights", help="a file of weights (default: the shipped one)")
-    parser.add_argument("--solvers", type=names, default=(DEFAULT_SOLVER, "ddim"), help="names with commas (default: auto,ddim)")
+    parser.add_argument(
+        "--solvers",
+        type=lambda names: [name.strip() for name in names.split(",")],
+        default=(DEFAULT_SOLVER, "ddim"),
+        help="names with commas (default: auto,ddim)",
+    )
     parser.add_argument("--nfe", type=int, default=DEFAULT_NFE)
     parser.add_argument("-n", type=int, default=2000, help="samples in each row (default: 2000)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    print(HEADER)
     model = digits(process=given.process, weights=given.weights)
-    for row in report(model, solvers=given.solvers, nfe=given.nfe, n=given.n, seed=given.seed):
-        print(row)
+    print(table(report(model, solvers=given.solvers, nfe=given.nfe, n=given.n, seed=given.seed)))
     if model.process.scalar:
-        print(f"variational bound on held-out digits: {bits_per_dimension(model):.3f} bits per dimension")
+        bits = bits_per_dimension(model)
+        print(f"variational bound on held-out digits: {bits:.3f} bits per dimension")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A small class-conditional U-Net for 8×8 and larger images, told the time and, if there is one, the class."""
+"""A small class-conditional U-Net for 8×8 and larger images, told the time and, if there is one,
+the class."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Module):
-    """Two convolutions around a skip; the embedding scales and shifts between them (arXiv 2105.05233, AdaGN)."""
+    """Two convolutions around a skip; the embedding scales and shifts between them (arXiv
+    2105.05233, AdaGN)."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -18,7 +20,9 @@ class Residual(nn.Module):
         self.norm2, self.conv2 = nn.GroupNorm(8, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * outputs)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        nn.init.zeros_(self.conv2.weight)  # each block starts as its skip, which lets the first steps be large
+        nn.init.zeros_(
+            self.conv2.weight
+        )  # each block starts as its skip, which lets the first steps be large
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
@@ -42,19 +46,24 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Two resolutions, ``base`` and 2 ``base`` channels, attention at the lower one; 133k parameters by default.
+    """Two resolutions, ``base`` and 2 ``base`` channels, attention at the lower one; 133k
+    parameters by default.
 
     Args:
         channels: of what comes in, whose sides must be even.
         base: channels at full resolution, a multiple of 8.
-        classes: number of classes, 0 for a network without; class number ``classes`` is the null class.
+        classes: number of classes, 0 for a network without; class number ``classes`` is the null
+            class.
         outputs: channels of what goes out, ``channels`` by default.
 
-    Called as ``net(x, time, label=None)``: x (batch, channels, height, width), time (batch,) in [0, 1], label None (the
-    null class), an integer, or an integer tensor of shape () or (batch,). Returns (batch, outputs, height, width).
+    Called as ``net(x, time, label=None)``: x (batch, channels, height, width), time (batch,) in [0,
+    1], label None (the null class), an integer, or an integer tensor of shape () or (batch,).
+    Returns (batch, outputs, height, width).
     """
 
-    def __init__(self, channels: int = 1, base: int = 16, classes: int = 10, outputs: int | None = None) -> None:
+    def __init__(
+        self, channels: int = 1, base: int = 16, classes: int = 10, outputs: int | None = None
+    ) -> None:
         super().__init__()
         width = 4 * base
         self.base, self.classes = base, classes
@@ -67,8 +76,13 @@ class UNet(nn.Module):
         self.middle1, self.attention = Residual(2 * base, 2 * base, width), Attention(2 * base)
         self.middle2 = Residual(4 * base, 2 * base, width)
         self.up = nn.Conv2d(2 * base, base, 3, padding=1)
-        self.last = nn.ModuleList((Residual(2 * base, base, width), Residual(2 * base, base, width)))
-        self.norm, self.out = nn.GroupNorm(8, base), nn.Conv2d(base, outputs or channels, 3, padding=1)
+        self.last = nn.ModuleList(
+            (Residual(2 * base, base, width), Residual(2 * base, base, width))
+        )
+        self.norm, self.out = (
+            nn.GroupNorm(8, base),
+            nn.Conv2d(base, outputs or channels, 3, padding=1),
+        )
         nn.init.zeros_(self.out.weight)
 
     def _labels(self, label: Tensor | int | None, x: Tensor) -> Tensor:
@@ -76,20 +90,30 @@ class UNet(nn.Module):
             label = self.classes
         if not isinstance(label, Tensor):
             if isinstance(label, bool) or not isinstance(label, int):
-                raise TypeError(f"label={label!r}: expected None, an integer or an integer tensor of shape ({len(x)},)")
+                raise TypeError(
+                    f"label={label!r}: expected None, an integer or "
+                    f"an integer tensor of shape ({len(x)},)"
+                )
             if not 0 <= label <= self.classes:
-                raise ValueError(f"label={label}: expected 0 <= label < {self.classes}, or {self.classes} or None for no class")
+                raise ValueError(
+                    f"label={label}: expected 0 <= label < {self.classes}, "
+                    f"or {self.classes} or None for no class"
+                )
             return torch.full((len(x),), label, device=x.device)
         if label.is_floating_point() or label.shape not in ((), (len(x),)):
             raise ValueError(
-                f"label is a tensor of {label.dtype}, shape {tuple(label.shape)}; expected integers, shape ({len(x)},), one for each sample"
+                f"label is a tensor of {label.dtype}, shape {tuple(label.shape)}; "
+                f"expected integers, shape ({len(x)},), one for each sample"
             )
         return label.to(x.device).expand(len(x))
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | int | None = None) -> Tensor:
-        # The fastest feature turns eight times over [0, 1]: faster ones would make the output rough in t, slow to integrate.
-        # They are in the time's dtype, not the network's: half precision would merge neighbouring levels.
-        frequencies = torch.logspace(0.0, math.log10(16 * math.pi), self.base, dtype=time.dtype, device=time.device)
+        # The fastest feature turns eight times over [0, 1]: faster ones would make the output rough
+        # in t, slow to integrate. They are in the time's dtype, not the network's: half precision
+        # would merge neighbouring levels.
+        frequencies = torch.logspace(
+            0.0, math.log10(16 * math.pi), self.base, dtype=time.dtype, device=time.device
+        )
         angles = time[:, None] * frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=1).to(x.dtype)
         embedding = F.silu(self.embed(features) + self.label(self._labels(label, x)))

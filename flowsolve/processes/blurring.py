@@ -1,13 +1,16 @@
-r"""Blurring diffusion: each frequency of a picture fades at its own rate, so that noise comes in while detail goes out.
+r"""Blurring diffusion: each frequency of a picture fades at its own rate, so that noise comes in
+while detail goes out.
 
-In the basis of the orthonormal cosine transform, with :math:`\theta = \tfrac{t + 0.004}{1.008}\tfrac\pi2`,
+In the basis of the orthonormal cosine transform, with
+:math:`\theta = \tfrac{t + 0.004}{1.008}\tfrac\pi2`,
 
 .. math::
    A = \cos\theta\,\bigl(0.001 + 0.999\,e^{-\lambda\tau}\bigr),\qquad R = \sin\theta,\qquad
    \lambda_{ij} = \pi^2\Bigl(\frac{i^2}{H^2} + \frac{j^2}{W^2}\Bigr),\qquad
    \tau = \tfrac12\bigl(\sigma_\text{max}\sin^2\tfrac{\pi t}2\bigr)^2
 
-(arXiv 2209.05557, section 4 and appendix A). At t = 0 there is noise still, R = 6.2e-3; clean data are beyond it.
+(arXiv 2209.05557, section 4 and appendix A). At t = 0 there is noise still, R = 6.2e-3; clean data
+are beyond it.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from ..matrices import Diagonal
-from .base import Level
+from ..operators import Diagonal
+from .levels import Level
 from .matrix import MatrixProcess
 
 #: What is left of the highest frequencies.
@@ -28,36 +31,53 @@ LEAST = 1e-3
 
 
 @dataclass(frozen=True)
-class Blurring(MatrixProcess):
+class Blurring(MatrixProcess[Diagonal]):
     """Blurring diffusion on pictures of one size.
 
     Attributes:
         size: height and width of the pictures, a pair or one number for both.
         sigma_max: the largest width of the blur, in pixels.
-        t_max: where runs start. At t = 1 almost nothing of the data is left, and the inverse of A is 8e4 and more.
+        t_max: where runs start. At t = 1 almost nothing of the data is left, and the inverse of A
+            is 8e4 and more.
     """
 
     size: tuple[int, int] | int
     sigma_max: float = 10.0
     t_max: float = 0.996
     t_min: float = field(default=0.0, init=False)
-    velocity = True
+    flows = True
 
     def __post_init__(self) -> None:
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if not (isinstance(size, (tuple, list)) and len(size) == 2 and all(type(k) is int and k >= 1 for k in size)):
-            raise ValueError(f"size={self.size!r}: expected the height and width of the pictures, such as (32, 32)")
+        if not (
+            isinstance(size, (tuple, list))
+            and len(size) == 2
+            and all(type(k) is int and k >= 1 for k in size)
+        ):
+            raise ValueError(
+                f"size={self.size!r}: expected the height and width of the pictures, such as (32, "
+                "32)"
+            )
         object.__setattr__(self, "size", tuple(size))
         if not (isinstance(self.sigma_max, (int, float)) and 0.0 <= self.sigma_max < math.inf):
-            raise ValueError(f"sigma_max={self.sigma_max!r}: expected a number >= 0, the width of the blur in pixels")
+            raise ValueError(
+                f"sigma_max={self.sigma_max!r}: expected a number >= 0, the width of the blur in "
+                "pixels"
+            )
         if not (isinstance(self.t_max, (int, float)) and 0.0 < self.t_max <= 1.0):
             raise ValueError(f"t_max={self.t_max!r}: expected a number in (0, 1]")
+
+    @classmethod
+    def examples(cls) -> dict[str, Blurring]:
+        return {"blurring": cls((2, 3))}
 
     @cached_property
     def _decay(self) -> np.ndarray:
         """λ, (height, width)."""
         height, width = self.size  # type: ignore[misc]
-        return np.pi**2 * ((np.arange(height)[:, None] / height) ** 2 + (np.arange(width) / width) ** 2)
+        return np.pi**2 * (
+            (np.arange(height)[:, None] / height) ** 2 + (np.arange(width) / width) ** 2
+        )
 
     def _fading(self, t: float) -> tuple[np.ndarray, float]:
         """What is left of each frequency by the blur alone, and dτ/dt."""
@@ -69,7 +89,9 @@ class Blurring(MatrixProcess):
         theta = _angle(t)
         # cos θ = sin(π/2 − θ), which keeps its digits near t = 1.
         a = math.sin(0.5 * math.pi * (1.004 - t) / 1.008)
-        return Diagonal(a * self._fading(t)[0]), Diagonal(np.full_like(self._decay, math.sin(theta)))
+        return Diagonal(a * self._fading(t)[0]), Diagonal(
+            np.full_like(self._decay, math.sin(theta))
+        )
 
     def rates(self, level: Level) -> tuple[Diagonal, Diagonal]:
         theta, turn = _angle(level.t), 0.5 * math.pi / 1.008
@@ -92,8 +114,12 @@ class Blurring(MatrixProcess):
         return Diagonal(np.ones_like(self._decay))
 
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if len(shape) < 2 or shape[-2:] != self.size:
-            raise ValueError(f"shape={shape}: {self!r} is for pictures of that size; expected (channels, {', '.join(map(str, self.size))})")  # type: ignore[arg-type]
+        size: Any = self.size
+        if len(shape) < 2 or shape[-2:] != size:
+            raise ValueError(
+                f"shape={shape}: {self!r} is for pictures of that size; expected (channels, "
+                f"{size[0]}, {size[1]})"
+            )
         return shape
 
 

@@ -1,11 +1,12 @@
-r"""Critically-damped Langevin diffusion: data are positions, and noise reaches them through velocities only.
+r"""Critically-damped Langevin diffusion: data are positions, and noise reaches them through
+velocities only.
 
 .. math:: F = \beta\begin{pmatrix}0 & M^{-1}\\ -1 & -\Gamma M^{-1}\end{pmatrix},\qquad
    GG^T = \begin{pmatrix}0 & 0\\ 0 & 2\Gamma\beta\end{pmatrix},\qquad \Gamma = 2\sqrt M
 
-(arXiv 2112.07068). In :math:`y = v/\sqrt M` and :math:`u = \beta t/\sqrt M` everything has a closed form but for one angle:
-the root that gDDIM needs, :math:`R' = FR + \tfrac12GG^TR^{-T}` (arXiv 2206.05564, eq. 17), is the Cholesky factor of the covariance S
-times a rotation by θ with
+(arXiv 2112.07068). In :math:`y = v/\sqrt M` and :math:`u = \beta t/\sqrt M` everything has a closed
+form but for one angle: the root that gDDIM needs, :math:`R' = FR + \tfrac12GG^TR^{-T}` (arXiv
+2206.05564, eq. 17), is the Cholesky factor of the covariance S times a rotation by θ with
 
 .. math:: \frac{d\theta}{du} = \frac{\sqrt{\det S}}{S_{xx}} .
 """
@@ -19,31 +20,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import gammainc, lambertw
 from torch import Tensor
 
-from ..matrices import Block
-from .base import Level
+from ..operators import Block
+from ..typing import Float
+from .levels import Level
 from .matrix import MatrixProcess
 
 _GAUSS = np.polynomial.legendre.leggauss(24)
-#: Length of the substeps, in max(1, λ²) (u + ln u), in which Q is integrated for λ other than 0 and 1. Errors are below 1e-10.
+#: Length of the substeps, in max(1, λ²) (u + ln u), in which Q is integrated for λ other than 0 and
+#: 1. Errors are below 1e-10.
 SUBSTEP = 0.05
 
 
 @dataclass(frozen=True)
-class CLD(MatrixProcess):
-    """Critically-damped Langevin diffusion. A state has twice the channels of the data: all positions, then all velocities.
+class CLD(MatrixProcess[Block]):
+    """Critically-damped Langevin diffusion. A state has twice the channels of the data: all
+    positions, then all velocities.
 
-    Clean velocities are N(0, γM), part of the noise: hybrid score matching (arXiv 2112.07068, section 3.2).
+    Clean velocities are N(0, γM), part of the noise: hybrid score matching (arXiv 2112.07068,
+    section 3.2).
 
     Attributes:
         beta: the rate β.
         inverse_mass: M⁻¹.
         gamma: the variance of clean velocities in units of M.
-        c0: a variance of clean positions that counts as noise, 0 here and 1e-6 (with γ = 0.04 + 4e-6) in the CLD authors' released
-            code. It does not change what is sampled by more than itself, but the root R at c0 > 0 is turned by 1.32 against that
-            at c0 = 0, and a network that predicts ε has learnt one of the two.
+        c0: a variance of clean positions that counts as noise, 0 here and 1e-6 (with γ = 0.04 +
+            4e-6) in the CLD authors' released code. It does not change what is sampled by more than
+            itself, but the root R at c0 > 0 is turned by 1.32 against that at c0 = 0, and a network
+            that predicts ε has learnt one of the two.
     """
 
     beta: float = 4.0
@@ -54,13 +59,18 @@ class CLD(MatrixProcess):
     def __post_init__(self) -> None:
         for name in ("beta", "inverse_mass", "gamma", "c0"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0.0 <= value < math.inf):
+            if isinstance(value, bool) or not (
+                isinstance(value, (int, float)) and 0.0 <= value < math.inf
+            ):
                 raise ValueError(f"{name}={value!r}: expected a number >= 0")
         for name in ("beta", "inverse_mass"):
             if getattr(self, name) == 0.0:
                 raise ValueError(f"{name}=0: expected a positive number")
         if self.gamma == self.c0 == 0.0:
-            raise ValueError("gamma=0 and c0=0: expected one of them positive, clean states without any noise have no finite eps")
+            raise ValueError(
+                "gamma=0 and c0=0: expected one of them positive, clean states without any noise "
+                "have no finite eps"
+            )
 
     @property
     def _rate(self) -> float:
@@ -72,9 +82,18 @@ class CLD(MatrixProcess):
 
     def rates(self, level: Level) -> tuple[Block, Block]:
         if level.R.singular:
-            raise ValueError(f"dR/dt is infinite at {level}; end the run at a later t, or on clean data")
-        f = Block(0.0, self.beta * self.inverse_mass, -self.beta, -2.0 * self.beta * math.sqrt(self.inverse_mass))
-        half_gg = Block(0.0, 0.0, 0.0, 2.0 * self.beta / math.sqrt(self.inverse_mass))  # Γβ, Γ = 2√M
+            raise ValueError(
+                f"dR/dt is infinite at {level}; end the run at a later t, or on clean data"
+            )
+        f = Block(
+            0.0,
+            self.beta * self.inverse_mass,
+            -self.beta,
+            -2.0 * self.beta * math.sqrt(self.inverse_mass),
+        )
+        half_gg = Block(
+            0.0, 0.0, 0.0, 2.0 * self.beta / math.sqrt(self.inverse_mass)
+        )  # Γβ, Γ = 2√M
         A: Any = level.A
         R: Any = level.R
         return f @ A, f @ R + half_gg @ R.inverse().T
@@ -96,10 +115,10 @@ class CLD(MatrixProcess):
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (2 * shape[0], *shape[1:])
 
-    def state(self, x0: Tensor) -> Tensor:
+    def state(self, x0: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *state"]:
         return torch.cat([x0, torch.zeros_like(x0)], 1)
 
-    def data(self, x: Tensor) -> Tensor:
+    def data(self, x: Float[Tensor, "n *state"]) -> Float[Tensor, "n *shape"]:
         return x[:, : x.shape[1] // 2]
 
 
@@ -117,8 +136,13 @@ def _operators(process: CLD, t: float) -> tuple[Block, Block]:
     return A, Block(l11 * c, l11 * s, (l21 * c - l22 * s) * mass, (l21 * s + l22 * c) * mass)
 
 
-def _covariance(process: CLD, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(S_xx, S_xy, S_yy, det S) at u, in (x, y); the determinant as a sum of what does not cancel."""
+def _covariance(
+    process: CLD, u: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(S_xx, S_xy, S_yy, det S) at u, in (x, y); the determinant as a sum of what does not
+    cancel."""
+    from scipy.special import gammainc  # slow to import: only for those who use it
+
     c0, gamma = process.c0, process.gamma
     e, p = np.exp(-2.0 * u), gammainc(3.0, 2.0 * u)
     nxy, nyy = 2.0 * u**2 * e, p + 4.0 * u * e
@@ -127,12 +151,15 @@ def _covariance(process: CLD, u: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     syy = nyy + e * (c0 * u**2 + gamma * (1.0 - u) ** 2)
     det = p * p + 4.0 * u * e * p - 4.0 * u**4 * e * e
     det = det + c0 * e * ((1.0 + u) ** 2 * nyy + u**2 * p + 2.0 * u * (1.0 + u) * nxy)
-    det = det + gamma * e * (p * (1.0 - 2.0 * u + 2.0 * u * u) + 4.0 * u**4 * e) + c0 * gamma * e * e
+    det = (
+        det + gamma * e * (p * (1.0 - 2.0 * u + 2.0 * u * u) + 4.0 * u**4 * e) + c0 * gamma * e * e
+    )
     return sxx, sxy, syy, det
 
 
 def _angle(process: CLD, u: np.ndarray) -> np.ndarray:
-    """θ(u). In z = √u its derivative is smooth; the panels grow geometrically, as the scales on which it varies do."""
+    """θ(u). In z = √u its derivative is smooth; the panels grow geometrically, as the scales on
+    which it varies do."""
     z = np.sqrt(np.maximum(u, 1e-300))[..., None]
     first = np.minimum(1e-3, z)
     edges = np.concatenate([np.zeros_like(z), first * (z / first) ** np.linspace(0.0, 1.0, 12)], -1)
@@ -145,18 +172,30 @@ def _angle(process: CLD, u: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _q(process: CLD, noisy: float, quiet: float, lam: float) -> np.ndarray:
-    """Q from u = noisy to quiet, dQ/du = (λ²/2)(…)Q, by Magnus' expansion to order six in w = u + ln u."""
+    """Q from u = noisy to quiet, dQ/du = (λ²/2)(…)Q, by Magnus' expansion to order six in w = u +
+    ln u."""
+    from scipy.linalg import expm  # slow to import: only for those who use it
+    from scipy.special import lambertw
+
     start, end = (u + math.log(u) for u in (noisy, quiet))
     w = np.linspace(start, end, 1 + math.ceil(abs(end - start) * max(1.0, lam * lam) / SUBSTEP))
     h = w[1] - w[0]
     # The nodes of Gauss's formula of order six; at u + ln u = w the u is Lambert's W(eʷ).
-    u = lambertw(np.exp([0.5 * (w[1:] + w[:-1]) + c * h for c in (-math.sqrt(0.15), 0.0, math.sqrt(0.15))])).real
-    first, middle, last = 0.5 * lam * lam * h * (u / (1.0 + u))[..., None, None] * _generator(process, u)
-    b1, b2, b3 = middle, math.sqrt(15.0) / 3.0 * (last - first), 10.0 / 3.0 * (last - 2.0 * middle + first)
+    u = lambertw(
+        np.exp([0.5 * (w[1:] + w[:-1]) + c * h for c in (-math.sqrt(0.15), 0.0, math.sqrt(0.15))])
+    ).real
+    first, middle, last = (
+        0.5 * lam * lam * h * (u / (1.0 + u))[..., None, None] * _generator(process, u)
+    )
+    b1, b2, b3 = (
+        middle,
+        math.sqrt(15.0) / 3.0 * (last - first),
+        10.0 / 3.0 * (last - 2.0 * middle + first),
+    )
     c1 = _bracket(b1, b2)
     c2 = -_bracket(b1, 2.0 * b3 + c1) / 60.0
     omega = b1 + b3 / 12.0 + _bracket(-20.0 * b1 - b3 + c1, b2 + c2) / 240.0
-    return reduce(lambda q, step: step @ q, _exponentials(omega), np.eye(2))
+    return reduce(lambda q, step: step @ q, expm(omega), np.eye(2))
 
 
 def _generator(process: CLD, u: np.ndarray) -> np.ndarray:
@@ -169,12 +208,3 @@ def _generator(process: CLD, u: np.ndarray) -> np.ndarray:
 
 def _bracket(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a @ b - b @ a
-
-
-def _exponentials(omega: np.ndarray) -> np.ndarray:
-    """exp of 2×2 matrices (k, 2, 2): e^m (cosh δ + sinh δ/δ (Ω − m)), m half the trace, δ² = −det(Ω − m)."""
-    m = 0.5 * np.trace(omega, axis1=1, axis2=2)
-    rest = omega - m[:, None, None] * np.eye(2)
-    delta = np.emath.sqrt(-np.linalg.det(rest)).astype(complex)
-    ratio = np.where(np.abs(delta) < 1e-8, 1.0, np.sinh(delta) / np.where(delta == 0.0, 1.0, delta))
-    return np.exp(m)[:, None, None] * (np.cosh(delta)[:, None, None] * np.eye(2) + ratio[:, None, None] * rest).real

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import Any
 
-from ..operators import Operator
-from .base import Level, Process
+from .base import O_co, Process
+from .levels import Level
+from .variables import TIME
 
 
-class MatrixProcess(Process):
-    """A process with A_t and R_t two matrices. The only scalar name its levels have is t; clean data are infinitely far in it.
+class MatrixProcess(Process[O_co]):
+    """A process with A_t and R_t two matrices. The only scalar name its levels have is t; clean
+    data are infinitely far in it.
 
-    The way from t_max to t_min can amplify rounding by the norm of Ψ, 1e4 and more, so states are float64.
+    The way from t_max to t_min can amplify rounding by the norm of Ψ, 1e4 and more, so states are
+    float64.
     """
 
-    scalar = False
+    clock = TIME
     t_max = 1.0
     t_min = 1e-3
     t_clean = -math.inf
-    velocity = False
+    flows = False
 
     @abstractmethod
-    def operators(self, t: float) -> tuple[Operator, Operator]:
+    def operators(self, t: float) -> tuple[O_co, O_co]:
         """(A_t, R_t) for 0 <= t <= t_max."""
 
-    def level(self, t: float) -> Level:
+    def level(self, t: float) -> Level[O_co]:
         t = self._check(t)
         if t < 0.0:
             if t != -math.inf:
-                raise ValueError(f"t={t!r}: expected 0 <= t <= {self.t_max:g}, or -inf for clean data; got it for {self!r}")
-            one = self.operators(0.0)[0].eye()
+                raise ValueError(
+                    f"t={t!r}: expected 0 <= t <= {self.t_max:g}, or -inf for clean data; got it "
+                    f"for {self!r}"
+                )
+            one: Any = self.operators(0.0)[0].eye()
             return Level(t, one, one * 0.0)
         return Level(t, *self.operators(t))
 
     def time_of(self, sigma: float) -> float:
-        raise ValueError(f"levels of {self!r} have no sigma, their A and R are matrices; give the time t instead")
+        raise ValueError(
+            f"levels of {self!r} have no sigma, their A and R are matrices; give the time t instead"
+        )

@@ -9,13 +9,17 @@ import numpy as np
 
 
 def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
-    """``betas`` as a tuple of floats. Raises ValueError unless each lies in (0, 1), the last in (0, 1]."""
+    """``betas`` as a tuple of floats. Raises ValueError unless each lies in (0, 1), the last in (0,
+    1]."""
     table = tuple(float(b) for b in betas)
     if not table:
         raise ValueError("betas is empty; expected a one-dimensional table of numbers in (0, 1)")
     for i, b in enumerate(table):
         if not (0.0 < b < 1.0 or (b == 1.0 and i == len(table) - 1)):
-            raise ValueError(f"betas[{i}]={b!r} is outside (0, 1) (only the last entry may be exactly 1: pure noise)")
+            raise ValueError(
+                f"betas[{i}]={b!r} is outside (0, 1) (only the last entry may be exactly 1: pure "
+                "noise)"
+            )
     return table
 
 
@@ -43,7 +47,10 @@ def cosine(entries: int = 1000, s: float = 0.008, largest: float = 0.999) -> lis
     def alpha_bar(u: float) -> float:
         return math.cos((u + s) / (1.0 + s) * math.pi / 2) ** 2
 
-    return [min(1.0 - alpha_bar((i + 1) / entries) / alpha_bar(i / entries), largest) for i in range(entries)]
+    return [
+        min(1.0 - alpha_bar((i + 1) / entries) / alpha_bar(i / entries), largest)
+        for i in range(entries)
+    ]
 
 
 def sigmoid(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> list[float]:
@@ -53,7 +60,8 @@ def sigmoid(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> lis
 
 
 def zero_terminal_snr(betas: Iterable[float]) -> list[float]:
-    """The table shifted and scaled so that its last level is pure noise exactly (arXiv 2305.08891, algorithm 1)."""
+    """The table shifted and scaled so that its last level is pure noise exactly (arXiv 2305.08891,
+    algorithm 1)."""
     alpha = np.sqrt(np.cumprod(1.0 - np.asarray(check_betas(betas), dtype=np.float64)))
     if len(alpha) < 2:
         raise ValueError("zero_terminal_snr needs a table of at least two entries")

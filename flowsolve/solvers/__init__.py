@@ -1,19 +1,29 @@
-"""Solvers. ``flowsolve.solvers()`` is the table of all of them; the classes here take their options."""
+"""Solvers: the classes, which take their options; :func:`flowsolve.solver_table` lists them all."""
 
-from __future__ import annotations
-
-import sys
-import types
+import importlib
+import pkgutil
 
 from .adaptive import Adaptive
-from .base import DDIM, Solver, legs
+from .base import Hold, Solver
 from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
-from .excursions import Churn, EulerMaruyama, PredictorCorrector, Restart
+from .budget import Step, drive
+from .churn import Churn
+from .ddim import DDIM
+from .descent import Ancestral, ExtendedSDE, ReverseSDE
 from .exponential import RES3, Exponential
-from .multistep import GradientEstimation, Multistep
-from .singlestep import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
-from .stochastic import Ancestral, ExtendedSDE, ReverseSDE, StagedSDE
-from .zoo import DEFAULT_NFE, Row, Table, choose, meaning, resolve, table
+from .lookup import DEFAULT_NFE, find_solver, name_of
+from .multistep import GradientEstimation, Multistep, Starter
+from .ode import Evaluation, Evaluator, Ode, Past
+from .restart import Restart
+from .runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
+from .score_sde import EulerMaruyama, PredictorCorrector
+from .staged_sde import StagedSDE
+from .weights import Polynomial
+from .zoo import Row, Table, add, options_of, solver_table
+
+# A solver in a file of its own is known, whether it has a name here or not.
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
 
 __all__ = [
     "DDIM",
@@ -28,10 +38,16 @@ __all__ = [
     "Ancestral",
     "Churn",
     "EulerMaruyama",
+    "Evaluation",
+    "Evaluator",
     "Exponential",
     "ExtendedSDE",
     "GradientEstimation",
+    "Hold",
     "Multistep",
+    "Ode",
+    "Past",
+    "Polynomial",
     "PredictorCorrector",
     "Restart",
     "ReverseSDE",
@@ -40,23 +56,16 @@ __all__ = [
     "SciPy",
     "Solver",
     "StagedSDE",
+    "Starter",
+    "Step",
     "Table",
     "Tableau",
     "TorchDiffEq",
     "TorchDiffEqAdams",
-    "choose",
-    "legs",
-    "meaning",
-    "resolve",
-    "table",
+    "add",
+    "drive",
+    "find_solver",
+    "name_of",
+    "options_of",
+    "solver_table",
 ]
-
-
-class _CallableModule(types.ModuleType):
-    """``flowsolve.solvers`` is a package, and ``flowsolve.solvers()`` its table."""
-
-    def __call__(self) -> Table:
-        return table()
-
-
-sys.modules[__name__].__class__ = _CallableModule

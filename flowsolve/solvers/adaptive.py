@@ -1,18 +1,19 @@
 r"""Steps of a length that the error decides, for every sample by itself.
 
-In DATA coordinates the equation is :math:`d(x/R) = \hat x_0\,d(A/R)`. With :math:`\mu = \log(1 + 1/\bar\sigma)`, where
-:math:`A/R = e^\mu - 1`,
+In DATA coordinates the equation is :math:`d(x/R) = \hat x_0\,d(A/R)`. With
+:math:`\mu = \log(1 + 1/\bar\sigma)`, where :math:`A/R = e^\mu - 1`,
 
 .. math:: x_t = \frac{R_t}{R_s}x_s + R_t\int_{\mu_s}^{\mu_t} e^\mu\,\hat x_0\,d\mu .
 
-μ is λ = −log σ̄ where little noise is left and 1/σ̄ where much is, so pure noise is its zero and not −∞. It is minus the
-logarithm of the rectified flow's time. For x̂0 a straight line in μ the integral is known: over a step of length h the
-line counts as its value at the fraction
+μ is λ = −log σ̄ where little noise is left and 1/σ̄ where much is, so pure noise is its zero and
+not −∞. It is minus the logarithm of the rectified flow's time. For x̂0 a straight line in μ the
+integral is known: over a step of length h the line counts as its value at the fraction
 
-.. math:: \rho(h) = \frac{\int_0^1 u\,e^{hu}du}{\int_0^1 e^{hu}du} = \frac{1}{1 - e^{-h}} - \frac1h .
+.. math::
+   \rho(h) = \frac{\int_0^1 u\,e^{hu}du}{\int_0^1 e^{hu}du} = \frac{1}{1 - e^{-h}} - \frac1h .
 
-Let :math:`D_{s\to t}(p) = \tfrac{R_t}{R_s}x_s + (A_t - \tfrac{R_t}{R_s}A_s)\,p` hold p, and let p₁, p₂, p₃ be the evaluations
-at s, a third and two thirds of the step:
+Let :math:`D_{s\to t}(p) = \tfrac{R_t}{R_s}x_s + (A_t - \tfrac{R_t}{R_s}A_s)\,p` hold p, and let p₁,
+p₂, p₃ be the evaluations at s, a third and two thirds of the step:
 
 .. math::
    x_{1/3} = D(p_1),\quad
@@ -20,9 +21,10 @@ at s, a third and two thirds of the step:
    x_t = D\bigl(p_1 + \tfrac32\rho(h)(p_3 - p_1)\bigr),\quad
    \tilde x_t = D\bigl(p_1 + 3\rho(h)(p_2 - p_1)\bigr).
 
-x_t is of order three: the method of Hochbruck and Ostermann (SIAM J. Numer. Anal. 43, 2005, eq. 5.8), whose conditions
-hold for any h. x̃_t is of order two, and their difference, a multiple of p₁ − 2p₂ + p₃, estimates the error. The
-evaluation at the accepted end is the next step's first, and a rejected step keeps its first.
+x_t is of order three: the method of Hochbruck and Ostermann (SIAM J. Numer. Anal. 43, 2005, eq.
+5.8), whose conditions hold for any h. x̃_t is of order two, and their difference, a multiple of p₁
+− 2p₂ + p₃, estimates the error. The evaluation at the accepted end is the next step's first, and a
+rejected step keeps its first.
 """
 
 from __future__ import annotations
@@ -38,38 +40,29 @@ from torch import Tensor
 
 from ..coordinates import DATA, Coordinates
 from ..errors import expect
-from ..flow import Flow, Node
-from ..operators import Rows, Scalar
-from ..processes import Level, Levels, Process, Variable
-from .base import Solver, Step
-
-
-def _sigma(mu: float) -> float:
-    return math.inf if mu <= 0.0 else 1.0 / math.expm1(mu)
-
-
-#: μ = log(1 + 1/σ̄): 0 at pure noise, λ near clean data.
-MU = Variable("log(1+1/sigma)", lambda level: 0.0 if level.pure_noise else math.log1p(1.0 / level.sigma), _sigma)
-#: The next step is this fraction of the one whose error would just meet the tolerance,
-SAFETY = 0.9
-#: and between these multiples of the last.
-LEAST, MOST = 0.2, 5.0
-#: A shorter step in μ cannot be told from none: the levels of its stages agree to rounding.
-SHORTEST = 1e-12
+from ..operators import Rows
+from ..processes import Level, Levels, Variable
+from .base import Solver
+from .ode import Evaluation, Ode, Past
+from .walk import MU, SHORTEST, Walk
 
 
 @dataclass(frozen=True)
 class Adaptive(Solver):
-    """The pair of orders 2 and 3 in the module's text, with step size, acceptance and history for every sample by itself.
+    """The pair of orders 2 and 3 in the module's text, with step size, acceptance and history for
+    every sample by itself.
 
-    A step is accepted if the root mean square, over the sample's elements, of error / (atol + rtol max(|x_s|, |x_t|)) is at
-    most one, all measured on x/√(A² + R²). So scaled a state has about the size of the data and unit noise at every level, and
-    the tolerances mean the same on every process: rtol bounds the error of a step relative to the state, and the error of a
-    run is about as large. What other samples do changes nothing. The order of the sums is fixed too, so with a network whose
-    result for a sample does not depend on the batch the result of a run is the same to the bit in any batch.
+    A step is accepted if the root mean square, over the sample's elements, of error / (atol + rtol
+    max(|x_s|, |x_t|)) is at most one, all measured on x/√(A² + R²). So scaled a state has about the
+    size of the data and unit noise at every level, and the tolerances mean the same on every
+    process: rtol bounds the error of a step relative to the state, and the error of a run is about
+    as large. What other samples do changes nothing. The order of the sums is fixed too, so with a
+    network whose result for a sample does not depend on the batch the result of a run is the same
+    to the bit in any batch.
 
-    A call of the network is the next evaluation of every sample, each on its own level. Samples that have arrived leave the
-    batch once they are half of it. ``nfe`` counts calls and is the number of evaluations of the slowest sample.
+    A call of the network is the next evaluation of every sample, each on its own level. Samples
+    that have arrived leave the batch once they are half of it. ``nfe`` counts calls and is the
+    number of evaluations of the slowest sample.
 
     The network may be differentiated through the accepted steps, whose lengths are then constants.
 
@@ -100,14 +93,20 @@ class Adaptive(Solver):
     def evaluations(self) -> None:
         return None
 
-    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
-        """Every sample from s to t. Raises RuntimeError, naming the sample, if a step has to be too short to be made."""
-        # A first step of this length errs by about the tolerance if x̂0 is as curved in μ as the data are wide.
+    def rules(self, levels: Sequence[Level], budget: int | None) -> list[Solver]:
+        MU.of(levels[0])  # refused where there is no σ̄, before anything is evaluated
+        return super().rules(levels, budget)
+
+    def step(self, ode: Ode[Any], x: Any, s: Level, t: Level, past: Past[Any]) -> Any:
+        """Every sample from s to t. Raises RuntimeError, naming the sample, if a step has to be too
+        short to be made."""
+        # A first step of this length errs by about the tolerance if x̂0 is as curved in μ as the
+        # data are wide.
         strides = past[0].taken if past else [(self.rtol + self.atol) ** (1 / 3)] * len(x)
-        walks = [_Walk(flow.process, s, t, stride) for stride in strides]
+        walks = [Walk(ode.process, s, t, stride) for stride in strides]
         y = first = change = x  # where the samples are asked next; p₁ and p₂ − p₁ of their steps
         while any(walk.made < 3 for walk in walks):
-            p = flow(y, Levels(walk.asked[walk.made] for walk in walks))
+            p = ode(y, Levels(walk.asked[walk.made] for walk in walks))
             made = torch.tensor([walk.made for walk in walks])
             first = _choose(made == 0, p, first)
             latest = p - first
@@ -119,97 +118,36 @@ class Adaptive(Solver):
             if ends.any():
                 with torch.no_grad():
                     size = torch.maximum((unit_s @ x).abs(), (unit_t @ y).abs())
-                    error = (unit_t @ gain @ weight) @ (latest - 2.0 * change) / (self.atol + self.rtol * size)
+                    error = (
+                        (unit_t @ gain @ weight)
+                        @ (latest - 2.0 * change)
+                        / (self.atol + self.rtol * size)
+                    )
                     errors = [math.sqrt(mean) for mean in _row_means(error.square())]
                 accepted = ends & torch.tensor([error <= 1.0 for error in errors])
                 rejected = ends & ~accepted
                 for number in ends.nonzero().flatten().tolist():
                     if not walks[number].judge(errors[number]):
                         raise RuntimeError(
-                            f"solver='adaptive' gave up on sample {number} at {walks[number].here}: its step would have to be shorter "
-                            f"than {SHORTEST:g}; the network jumps or explodes there. Loosen rtol={self.rtol} and atol={self.atol}"
+                            f"solver='adaptive' gave up on sample {number} at "
+                            f"{walks[number].here}: its step would have to be shorter "
+                            f"than {SHORTEST:g}; the network jumps or explodes there. Loosen "
+                            f"rtol={self.rtol} and atol={self.atol}"
                         )
                 x = _choose(accepted, y, x)
                 if rejected.any():
                     carry, gain, *_ = _columns(walk.rows[0] for walk in walks)
                     y = _choose(rejected, carry @ x + gain @ first, y)
                 running = torch.tensor([walk.made < 3 for walk in walks])
-                flow.door.judged(x, [walk.here for walk in walks], accepted, rejected, running)
+                ode.evaluator.judged(x, [walk.here for walk in walks], accepted, rejected, running)
             change = _choose(made == 1, latest, change)
-        return x, (Node(t, None, None, flow.coordinates, [walk.stride for walk in walks]),)
-
-
-class _Walk:
-    """One sample on its way from s to t, in numbers that know of no other sample.
-
-    Attributes:
-        here: the level of its state.
-        stride: how long a step may be, says the last error.
-        made: the evaluations that its step has, 3 if it has arrived.
-        asked, rows: for each ``made``, where the next evaluation is made, and what takes the state on with it: the two
-            coefficients of D, the weight of the latest p against the first, and 1/√(A² + R²) before and after.
-    """
-
-    def __init__(self, process: Process, s: Level, t: Level, stride: float) -> None:
-        self.process, self.here, self.there, self.stride = process, s, t, stride
-        self.mu, self.end = MU.of(s), MU.of(t)
-        self.low, self.high = sorted((s.t, t.t))
-        self.careful = False
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        left = abs(self.end - self.mu)
-        # What is left is cut in the middle rather than into a long step and a sliver.
-        self.length = left if left <= self.stride else min(self.stride, 0.5 * left)
-        h = math.copysign(self.length, self.end - self.mu)
-        second, third = self._at(h / 3), self._at(2 * h / 3)
-        self.goal = self.there if self.length == left else self._at(h)
-        self.asked = (self.here, second, third, third)
-        a, r = _numbers(self.here)
-        self.rows = []
-        for level, weight in ((second, 0.0), (third, 2 * centre(2 * h / 3)), (self.goal, 1.5 * centre(h))):
-            a_t, r_t = _numbers(level)
-            carry = r_t / r
-            self.rows.append((carry, a_t - carry * a, weight, 1 / math.hypot(a, r), 1 / math.hypot(a_t, r_t)))
-        self.rows.append((1.0, 0.0, 0.0, 1.0, 1.0))
-        self.made = 0
-
-    def _at(self, h: float) -> Level:
-        return self.process.level(min(max(self.process.time_of(_sigma(self.mu + h)), self.low), self.high))
-
-    def judge(self, error: float) -> bool:
-        """Accept the step, or lay out a shorter one with the first evaluation in hand. False if that would be too short."""
-        factor = MOST if error == 0.0 else min(MOST, max(LEAST, SAFETY * error ** (-1 / 3)))
-        if error <= 1.0:
-            # The last step before t is short for another reason than its error.
-            self.stride = max(self.stride * (self.length < self.stride), self.length * (min(factor, 1.0) if self.careful else factor))
-            self.here, self.careful = self.goal, False
-            if self.here is self.there:
-                self.made = 3
-            else:
-                self.mu = MU.of(self.here)
-                self._lay_out()
-            return True
-        self.stride, self.careful = self.length * factor, True
-        self._lay_out()
-        self.made = 1
-        return self.stride >= SHORTEST
-
-
-def _numbers(level: Level) -> tuple[float, float]:
-    assert isinstance(level.A, Scalar) and isinstance(level.R, Scalar)
-    return level.A.value, level.R.value
+        strides, nowhere = [walk.stride for walk in walks], None
+        past = (Evaluation[Any](t, nowhere, nowhere, ode.coordinates, strides),)
+        return x, past
 
 
 def _columns(rows: Iterable[Sequence[float]]) -> list[Rows]:
     return [Rows(column) for column in np.array(list(rows)).T]
-
-
-def centre(h: float) -> float:
-    """ρ(h) = ∫₀¹u eʰᵘdu / ∫₀¹eʰᵘdu = 1/(1 − e⁻ʰ) − 1/h, the centre of mass of a step's exponential weight; 1/2 at h = 0."""
-    if abs(h) < 0.1:  # the next term is below 1e-16
-        return 0.5 + h / 12 * (1 - h * h / 60 * (1 - h * h / 42 * (1 - h * h / 40)))
-    return -1.0 / math.expm1(-h) - 1.0 / h
 
 
 def _choose(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -220,7 +158,8 @@ def _choose(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _row_means(x: Tensor) -> list[float]:
-    """The mean of each sample's elements, by halving: torch's sums may add in another order in a batch of another size."""
+    """The mean of each sample's elements, by halving: torch's sums may add in another order in a
+    batch of another size."""
     x = x.flatten(1)
     size = x.shape[1]
     while (width := x.shape[1]) > 1:

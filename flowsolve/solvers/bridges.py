@@ -1,11 +1,12 @@
-r"""Bridges to ODE libraries: torchdiffeq and scipy on :math:`d(P^{-1}x) = dc\,p`, that is dx̄ = ε̂ dσ̄ in NOISE coordinates.
+r"""Bridges to ODE libraries: torchdiffeq and scipy on :math:`d(P^{-1}x) = dc\,p`, that is dx̄ = ε̂
+dσ̄ in NOISE coordinates.
 
 Where A and R are matrices there is no clock that is a number, and the equation is that of dx/dt.
 
-They subdivide a step themselves, so their arithmetic depends on the data and they run on tensors; the budget is a cap.
-torchdiffeq's step sizes are chosen for the batch as a whole (its error norm is a mean over all samples), so a sample's
-result depends, within the tolerance, on its neighbours. scipy integrates the batch as one long float64 vector on the
-CPU: meant for reference trajectories.
+They subdivide a step themselves, so their arithmetic depends on the data and they run on tensors;
+the budget is a cap. torchdiffeq's step sizes are chosen for the batch as a whole (its error norm is
+a mean over all samples), so a sample's result depends, within the tolerance, on its neighbours.
+scipy integrates the batch as one long float64 vector on the CPU: meant for reference trajectories.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..coordinates import NOISE, VELOCITY, Coordinates
+from ..coordinates import FLOW, NOISE, Coordinates
 from ..errors import expect, unknown
-from ..flow import Door, Flow, Node
-from ..processes import TIME, Level
-from .base import Solver, Step
+from ..processes import Level
+from ..typing import Float
+from .base import Solver
+from .ode import Evaluator, Ode, Past
 
-Slope = Callable[[float, Tensor], Tensor]
-Reached = Callable[[float, Tensor], None]
+Slope = Callable[[float, Float[Tensor, "n *state"]], Float[Tensor, "n *state"]]
+Reached = Callable[[float, Float[Tensor, "n *state"]], None]
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,25 @@ class Bridge(Solver):
         """Names, with the order and the evaluations per step (None where the method decides)."""
 
     @abstractmethod
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
+    def integrate(
+        self,
+        slope: Slope,
+        y: Float[Tensor, "n *state"],
+        start: float,
+        end: float,
+        reached: Reached,
+        evaluator: Evaluator[Any],
+    ) -> Float[Tensor, "n *state"]:
         """y at ``end``; ``reached(c, y)`` is to be told of accepted steps."""
 
-    def from_singular(self) -> Solver:
-        return replace(self, coordinates=VELOCITY)
+    def between(self, s: Level, t: Level) -> Solver:
+        if not t.clean and self.singular(s, t):
+            return replace(self, coordinates=FLOW)
+        return super().between(s, t)
 
-    def in_time(self) -> Solver:
-        return self
-
-    def step(self, flow: Flow, x: Any, s: Level, t: Level, past: tuple[Node, ...]) -> Step:
-        coordinates, process = flow.coordinates, flow.process
-        clock = coordinates.clock if process.scalar else TIME
-        assert clock is not None
+    def step(self, ode: Ode[Any], x: Any, s: Level, t: Level, past: Past[Any]) -> Any:
+        coordinates, process = ode.coordinates, ode.process
+        clock = ode.variable(self.variable)
         start, end = clock.of(s), clock.of(t)
         low, high = sorted((start, end))
 
@@ -88,17 +96,17 @@ class Bridge(Solver):
             return coordinates.P(at(c)) @ y if process.scalar else y
 
         def reached(c: float, y: Tensor) -> None:
-            flow.door.reached(state(c, y), at(c))
+            ode.evaluator.reached(state(c, y), at(c))
 
         def slope(c: float, y: Tensor) -> Tensor:
-            p = flow(state(c, y), at(c))
+            p = ode(state(c, y), at(c))
             if process.scalar:
                 return p
             a, b = coordinates.slope(process, at(c))
             return a @ y + b @ p
 
         y = coordinates.P(s).inverse() @ x if process.scalar else x
-        return state(end, self.integrate(slope, y, start, end, reached, flow.door)), past
+        return state(end, self.integrate(slope, y, start, end, reached, ode.evaluator)), past
 
 
 _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
@@ -117,17 +125,28 @@ _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
 
 @dataclass(frozen=True)
 class TorchDiffEq(Bridge):
-    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``. Its fixed-step methods take one step per step of the grid."""
+    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``. Its fixed-step methods take
+    one step per step of the grid."""
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _TORCHDIFFEQ
 
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
+    def integrate(
+        self,
+        slope: Slope,
+        y: Float[Tensor, "n *state"],
+        start: float,
+        end: float,
+        reached: Reached,
+        evaluator: Evaluator[Any],
+    ) -> Float[Tensor, "n *state"]:
         import torchdiffeq  # two seconds: only for those who use it
 
         def field(c: Tensor, y: Tensor) -> Tensor:
-            return slope(float(c.detach()), y)  # the adjoint asks for a gradient in time, which we do not use
+            return slope(
+                float(c.detach()), y
+            )  # the adjoint asks for a gradient in time, which we do not use
 
         if self.evaluations is None:
             field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
@@ -136,22 +155,30 @@ class TorchDiffEq(Bridge):
         arguments["options"] = self._options(start, end, y.device)
         try:
             if torch.is_grad_enabled():
-                path: Any = torchdiffeq.odeint_adjoint(field, y, span, adjoint_params=tuple(door.parameters()), **arguments)
+                path: Any = torchdiffeq.odeint_adjoint(
+                    field, y, span, adjoint_params=tuple(evaluator.parameters()), **arguments
+                )
             else:
                 path = torchdiffeq.odeint(field, y, span, **arguments)
             return path[-1]
         except AssertionError as error:
-            raise RuntimeError(f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and atol={self.atol}") from error
+            raise RuntimeError(
+                f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and "
+                f"atol={self.atol}"
+            ) from error
 
     def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
         if self.evaluations is not None:
             return {}
-        return {"step_t": torch.tensor([end], dtype=torch.float64, device=device)}  # never step past the end
+        return {
+            "step_t": torch.tensor([end], dtype=torch.float64, device=device)
+        }  # never step past the end
 
 
 @dataclass(frozen=True)
 class TorchDiffEqAdams(TorchDiffEq):
-    """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones in σ̄ over each step of the grid."""
+    """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
+    over each step of the grid."""
 
     substeps: int = 20
 
@@ -185,11 +212,22 @@ class SciPy(Bridge):
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _SCIPY
 
-    def integrate(self, slope: Slope, y: Tensor, start: float, end: float, reached: Reached, door: Door) -> Tensor:
+    def integrate(
+        self,
+        slope: Slope,
+        y: Float[Tensor, "n *state"],
+        start: float,
+        end: float,
+        reached: Reached,
+        evaluator: Evaluator[Any],
+    ) -> Float[Tensor, "n *state"]:
         import scipy.integrate
 
         if torch.is_grad_enabled():
-            raise ValueError(f"solver='scipy:{self.method}' has no gradients; use 'torchdiffeq:dopri5' with differentiable=True")
+            raise ValueError(
+                f"solver='scipy:{self.method}' has no gradients; use 'torchdiffeq:dopri5' with "
+                "differentiable=True"
+            )
 
         def tensor(flat: np.ndarray) -> Tensor:
             return torch.from_numpy(np.array(flat)).view(y.shape).to(y.device)
@@ -198,10 +236,15 @@ class SciPy(Bridge):
             return slope(c, tensor(flat)).reshape(-1).to("cpu", torch.float64).numpy()
 
         flat = y.reshape(-1).to("cpu", torch.float64).numpy()
-        solver = getattr(scipy.integrate, self.method)(field, start, flat, end, rtol=max(self.rtol, 2.3e-14), atol=self.atol)
+        solver = getattr(scipy.integrate, self.method)(
+            field, start, flat, end, rtol=max(self.rtol, 2.3e-14), atol=self.atol
+        )
         while solver.status == "running":
             reached(solver.t, tensor(solver.y))
             message = solver.step()
             if solver.status == "failed":
-                raise RuntimeError(f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen rtol={self.rtol}, atol={self.atol}")
+                raise RuntimeError(
+                    f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen "
+                    f"rtol={self.rtol}, atol={self.atol}"
+                )
         return tensor(solver.y).to(y.dtype)

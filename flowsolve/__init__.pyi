@@ -1,0 +1,39 @@
+"""The public face: each name, and where it lives. The package and editors read this list."""
+
+from . import exact as exact
+from . import grids as grids
+from . import parametrizations as parametrizations
+from . import processes as processes
+from . import solvers as solvers
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .corrections import clip as clip
+from .corrections import dynamic_threshold as dynamic_threshold
+from .denoiser import Denoiser as Denoiser
+from .denoiser import Prediction as Prediction
+from .encoding import encode as encode
+from .models.digits import digits as digits
+from .parametrizations import Parametrization as Parametrization
+from .plans import Plan as Plan
+from .processes import CLD as CLD
+from .processes import EDM as EDM
+from .processes import VE as VE
+from .processes import VP as VP
+from .processes import Blurring as Blurring
+from .processes import Level as Level
+from .processes import Process as Process
+from .processes import RectifiedFlow as RectifiedFlow
+from .processes import SubVP as SubVP
+from .processes import TrigFlow as TrigFlow
+from .processes import tables as tables
+from .run import BudgetExceeded as BudgetExceeded
+from .run import NonFiniteError as NonFiniteError
+from .run import Solution as Solution
+from .run import State as State
+from .sampling import plan as plan
+from .sampling import sample as sample
+from .sampling import solve as solve
+from .solvers import solver_table as solver_table
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,133 @@
+"""``flowsolve compare``: solvers from the same starts, as a table, a picture and a work-precision
+plot."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .options import Usage
+
+if TYPE_CHECKING:
+    from ..comparison import Comparison
+
+HELP = "compare solvers from the same starts"
+EXAMPLES = """\
+examples:
+  flowsolve compare --solvers ddim,heun,ab3 --nfe 5,10,20 -o compare.png
+  flowsolve compare --solvers "ddim,DPM++ 2M Karras,unipc3" --nfe 5,7,10,14,20,40 \
+--plot work_precision.png
+  flowsolve compare --model mine.py:denoiser -n 32
+"""
+
+
+def add_arguments(add: Callable[..., Any]) -> None:
+    """The arguments of the command."""
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the picture (default: compare.png, if the samples are pictures)",
+    )
+    add(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="also a work-precision plot: errors over evaluations",
+    )
+    add(
+        "--solvers",
+        type=options.names,
+        metavar="A,B,...",
+        help="some of `flowsolve solvers` (default: auto,ddim,heun,dpmpp2m)",
+    )
+    add(
+        "--nfe",
+        type=options.budgets,
+        metavar="N,M,...",
+        help="the numbers of evaluations (default: 5,8,10,20)",
+    )
+    add(
+        "-n",
+        "--n",
+        type=options.positive,
+        default=16,
+        metavar="N",
+        help="how many samples (default: 16)",
+    )
+    add(
+        "--seed",
+        type=options.seed,
+        default=0,
+        metavar="S",
+        help="of the starts and the noise (default: 0)",
+    )
+    add(
+        "--grid",
+        metavar="NAME",
+        help="where the noise levels lie, for all solvers (default: the process's own)",
+    )
+    options.add_model(add)
+    options.add_saying(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the comparison; what is finished is written whatever ends it."""
+    from .. import comparison
+    from ..comparison import figures
+
+    model = options.model(arguments)
+    output = options.picture_file(arguments.output, "compare.png", model.shape, "--plot")
+    if arguments.plot is not None:
+        options.check_file(arguments.plot, figures.plot_formats())
+    solvers = arguments.solvers or comparison.DEFAULT_SOLVERS
+    nfe = arguments.nfe or comparison.DEFAULT_BUDGETS
+    try:
+        rows, budgets = comparison.cases(model, solvers, nfe, arguments.grid, (None, None))
+    except (TypeError, ValueError) as error:
+        raise Usage(error) from error
+    wanted: dict[str, Any] = {
+        "solvers": solvers,
+        "nfe": nfe,
+        "n": arguments.n,
+        "seed": arguments.seed,
+        "grid": arguments.grid,
+    }
+    latest: Comparison | None = None
+
+    def keep(so_far: Comparison) -> None:
+        nonlocal latest
+        latest = so_far
+
+    try:
+        comparison.compare(model, **wanted, callback=keep, progress=options.wants_bar(arguments))
+    except BaseException:  # Ctrl-C, or a solver that fails: main says what, after what there is
+        if latest is not None:
+            files = _write(arguments, output, latest)
+            print(
+                f"flowsolve: {latest.finished} of {len(rows) * len(budgets)} runs "
+                f"were finished{files}",
+                file=sys.stderr,
+            )
+        raise
+    assert latest is not None
+    files = _write(arguments, output, latest)
+    options.say(arguments, f"{latest.finished} runs in {latest.seconds.sum():.2f} s{files}")
+    return 0
+
+
+def _write(arguments: argparse.Namespace, output: Path | None, result: Comparison) -> str:
+    """The table on stdout, the files where they were asked for. Returns ", a and b"."""
+    options.say(arguments, result)
+    if output is not None:
+        result.picture(output)
+    if arguments.plot is not None:
+        result.plot(arguments.plot)
+    return ", " * bool(output or arguments.plot) + " and ".join(
+        str(file) for file in (output, arguments.plot) if file
+    )

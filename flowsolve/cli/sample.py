@@ -1,0 +1,227 @@
+"""``flowsolve sample``: samples into a picture, or as numbers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .options import INTERRUPTED, Usage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..denoiser import Denoiser
+
+HELP = "draw samples into a picture: digits from the shipped model, or from your own"
+EXAMPLES = """\
+examples:
+  flowsolve sample --solver ddim --nfe 20 -o samples.png
+  flowsolve sample --solver ab2 --nfe 10 --grid karras --label 3 -o threes.png
+  flowsolve sample --solver ddim --eta 1 --nfe 100 --seed 7 --save-tensor samples.npz
+  flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
+  flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
+  flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
+  flowsolve sample --process cld --solver unipc3 --nfe 20
+  flowsolve train --seconds 60 --out runs/digits
+  flowsolve solvers
+"""
+
+
+def add_arguments(add: Callable[..., Any]) -> None:
+    """The arguments of the command."""
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the picture (default: samples.png, if the samples are pictures)",
+    )
+    add(
+        "--solver",
+        default="ddim",
+        metavar="NAME",
+        help="one of `flowsolve solvers` (default: ddim)",
+    )
+    add(
+        "--nfe",
+        type=options.positive,
+        metavar="N",
+        help="at most N evaluations of the network (default: 20; none for adaptive solvers)",
+    )
+    add(
+        "-n",
+        "--n",
+        type=options.positive,
+        default=64,
+        metavar="N",
+        help="how many samples (default: 64)",
+    )
+    add(
+        "--seed",
+        type=options.seed,
+        default=0,
+        metavar="S",
+        help="sample number i depends on S and i alone (default: 0)",
+    )
+    add(
+        "--grid",
+        metavar="NAME",
+        help="where the noise levels lie: uniform, karras, logsnr, ... "
+        "(default: the process's own)",
+    )
+    add("--eta", type=float, metavar="E", help="noise of the DDIM family: 0 deterministic, 1 DDPM")
+    add(
+        "--option",
+        type=options.option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of the solver; may be repeated",
+    )
+    add(
+        "--batch-size",
+        type=options.positive,
+        default=64,
+        metavar="B",
+        help="samples at a time; Ctrl-C keeps the finished ones (default: 64)",
+    )
+    add(
+        "--save-tensor",
+        type=Path,
+        metavar="FILE",
+        help="also write the samples as numbers: .pt, .npy or .npz",
+    )
+    options.add_model(add)
+    options.add_saying(add)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the samples; the finished ones are written whatever ends it."""
+    given = dict(arguments.option)
+    if arguments.eta is not None:
+        given["eta"] = arguments.eta
+    import torch
+
+    from .. import pictures
+    from ..grids import find_grid
+    from ..solvers import find_solver
+
+    model = options.model(arguments)
+    output = options.picture_file(arguments.output, "samples.png", model.shape, "--save-tensor")
+    if arguments.save_tensor:
+        options.check_file(arguments.save_tensor, pictures.TENSORS)
+    elif output is None:
+        raise Usage(
+            f"samples of shape {model.shape} are not pictures: "
+            "say where the numbers go, with --save-tensor"
+        )
+    try:
+        find_solver(arguments.solver, given)
+        find_grid(arguments.grid, model.process)
+    except (TypeError, ValueError) as error:
+        raise Usage(error) from error
+    which = arguments.model or (
+        "any digit" if arguments.label is None else f"the digit {arguments.label}"
+    )
+    budget = "" if arguments.nfe is None else f", at most {arguments.nfe} evaluations"
+    options.say(
+        arguments,
+        f"sampling {arguments.n} of {which} with {arguments.solver}{budget}, seed {arguments.seed}",
+    )
+    begin = time.perf_counter()
+    parts, spent, interrupted = _draw(model, arguments, given)
+    seconds = time.perf_counter() - begin
+    if not parts:
+        print(
+            "flowsolve: interrupted before the first batch was finished; nothing was written",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    x = torch.cat(parts)
+    evaluations = f"{spent[0]}" if len(set(spent)) == 1 else f"{min(spent)} to {max(spent)}"
+    facts = {
+        "solver": arguments.solver,
+        "evaluations": evaluations,
+        "seed": arguments.seed,
+        **given,
+    }
+    if arguments.save_tensor:
+        pictures.save_tensor(arguments.save_tensor, x)
+    if output:
+        pictures.save_sheet(output, x, facts)
+    files = " and ".join(str(file) for file in (output, arguments.save_tensor) if file)
+    line = (
+        f"{arguments.solver}, {evaluations} evaluations, {len(x)} samples, {seconds:.2f} s, {files}"
+    )
+    if interrupted:
+        print(
+            f"flowsolve: interrupted after {len(x)} of {arguments.n} samples, "
+            f"which were written: {line}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    options.say(arguments, line)
+    return 0
+
+
+def _draw(
+    model: Denoiser, arguments: argparse.Namespace, given: dict[str, Any]
+) -> tuple[list[Tensor], list[int], bool]:
+    """The batches that were finished, what each cost, and whether the user stopped it there."""
+    import flowsolve
+
+    parts: list[Tensor] = []
+    spent: list[int] = []
+    bar = _Bar(arguments)
+    wanted: dict[str, Any] = {
+        key: getattr(arguments, key) for key in ("solver", "nfe", "grid", "seed")
+    } | given
+    try:
+        for i in range(0, arguments.n, arguments.batch_size):
+            n = min(arguments.batch_size, arguments.n - i)
+            solution = flowsolve.solve(model, n=n, first=i, callback=bar.step, **wanted)
+            parts.append(solution.x)
+            spent.append(solution.nfe)
+            bar.finished(n)
+    except KeyboardInterrupt:
+        return parts, spent, True
+    except (TypeError, ValueError) as error:
+        if bar.moved or isinstance(error, flowsolve.NonFiniteError):
+            raise
+        raise Usage(error) from error  # before the first step: the arguments were at fault
+    finally:
+        bar.close()
+    return parts, spent, False
+
+
+class _Bar:
+    """Progress in samples, a batch's share growing with its evaluations; shown on a terminal unless
+    told otherwise."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.bar, self.moved, self.done, self.nfe = None, False, 0, arguments.nfe or 20
+        if options.wants_bar(arguments):
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=arguments.n, unit="sample", leave=False, file=sys.stderr)
+
+    def step(self, state: Any) -> None:
+        self.moved = True
+        self._show(self.done + int(len(state.x) * min(1.0, state.nfe / self.nfe)))
+
+    def finished(self, n: int) -> None:
+        self.done += n
+        self._show(self.done)
+
+    def _show(self, samples: int) -> None:
+        if self.bar is not None:
+            self.bar.update(samples - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,7 @@
+"""Solvers side by side: :mod:`~flowsolve.comparison.result` is what was measured,
+:mod:`~flowsolve.comparison.figures` draws it, :mod:`~flowsolve.comparison.measure` measures."""
+
+from .measure import DEFAULT_BUDGETS, DEFAULT_SOLVERS, Comparison, cases, compare
+from .result import Measured
+
+__all__ = ["DEFAULT_BUDGETS", "DEFAULT_SOLVERS", "Comparison", "Measured", "cases", "compare"]

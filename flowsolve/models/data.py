@@ -1,0 +1,53 @@
+"""The digits: scikit-learn's copy of the data, and what says how to install what is missing."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHAPE = (1, 8, 8)
+CLASSES = 10
+#: Values are −1 + k/8, k = 0 … 16.
+BINS = 17
+HELD_OUT = 297
+
+
+def require(module: str, extra: str) -> Any:
+    """The module. Raises ImportError naming the ``extra`` that installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"the digits model needs {module.split('.')[0]}: pip install 'flowsolve[{extra}]'"
+        ) from error
+
+
+class Split(NamedTuple):
+    """Images (n, 1, 8, 8) in [−1, 1], float32, and their labels (n,), for training and held out."""
+
+    train: Tensor
+    train_labels: Tensor
+    held_out: Tensor
+    held_out_labels: Tensor
+
+
+@lru_cache
+def data() -> Split:
+    """scikit-learn's copy of the UCI optical digits, 1,500 for training and 297 held out, the same
+    split every time.
+
+    Raises:
+        ImportError: without scikit-learn.
+    """
+    bunch = require("sklearn.datasets", "train").load_digits()
+    images = torch.from_numpy(bunch.images).to(torch.float32).reshape(-1, *SHAPE) / 8.0 - 1.0
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    # RandomState, because NumPy promises that its stream never changes.
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(images)))
+    train, held = order[:-HELD_OUT], order[-HELD_OUT:]
+    return Split(images[train], labels[train], images[held], labels[held])

@@ -1,0 +1,231 @@
+r"""What a network may be trained to return: combinations of the data and the noise.
+
+A network is asked at :math:`x = Ax_0 + R\varepsilon` and learns :math:`a x_0 + b\varepsilon`. The
+two equations give the estimates back as coefficients of (x, o), o being its output:
+
+.. math::
+   \hat x_0 = \frac{bx - Ro}{D},\qquad \hat\varepsilon = \frac{Ao - ax}{D},\qquad D = Ab - Ra .
+
+==========  ======================  =====================================================
+predicts    target                  source
+==========  ======================  =====================================================
+"eps"       ε                       arXiv 2006.11239
+"x0"        x0
+"v"         A ε − R x0              arXiv 2202.00512, on any process
+"velocity"  ε − x0                  dx/dt of a rectified flow, arXiv 2209.03003; 2210.02747
+"score"     −ε/R                    arXiv 2011.13456
+"F"         (R x0/σ_d − A σ_d ε)/n  arXiv 2206.00364, table 1; n² = R² + A²σ_d²; input x/n
+"scm"       (A'x0 + R'ε)/σ_d        arXiv 2410.11081, eq. 4; input x/σ_d
+==========  ======================  =====================================================
+
+A subclass that is defined with a name is known by it: ``class Mine(Parametrization, name="mine")``.
+Solvers use these coefficients, not tensors of x̂0 and ε̂, so that a conversion costs nothing and
+cancels in float64 rather than float32.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from .errors import expect, register, unknown
+from .operators import Operator, multiplication
+from .processes import Level, Process, numbers
+
+Pair = tuple[Operator, Operator]
+
+
+class Linear(NamedTuple):
+    """A prediction as coefficients: x̂0 = x0[0] x + x0[1] o, ε̂ = eps[0] x + eps[1] o."""
+
+    x0: Pair
+    eps: Pair
+
+    def mix(self, weights: tuple[float, float]) -> Pair:
+        """Coefficients of w₀x̂0 + w₁ε̂."""
+        a, b = weights
+        if b == 0.0:
+            return self.x0[0] * a, self.x0[1] * a
+        if a == 0.0:
+            return self.eps[0] * b, self.eps[1] * b
+        return self.x0[0] * a + self.eps[0] * b, self.x0[1] * a + self.eps[1] * b
+
+
+class Parametrization(ABC):
+    """What a network returns. A subclass gives the :meth:`target`, and the :meth:`input_scale` if
+    it has one; it should be hashable, as a frozen dataclass is."""
+
+    #: The names that ``predicts`` may be.
+    known: ClassVar[dict[str, type[Parametrization]]] = {}
+    name: ClassVar[str] = ""
+    #: True of one whose network may return the data alone, where a state has more than them in it.
+    of_data: ClassVar[bool] = False
+
+    def __init_subclass__(cls, name: str = "", **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        cls.name = name or cls.__name__
+        if name:
+            register("prediction", Parametrization.known, name, cls)
+
+    @abstractmethod
+    def target(self, process: Process, level: Level) -> Pair:
+        """(a, b): the network is to return a x0 + b ε. ``level`` is noisy.
+
+        Raises ValueError where it is not defined, as most are not where A and R are matrices.
+        """
+
+    def input_scale(self, process: Process, level: Level) -> Operator | None:
+        """What the state is multiplied by before the network sees it; None for nothing."""
+        return None
+
+    def coefficients(self, process: Process, level: Level) -> Linear:
+        """(x̂0, ε̂) in terms of the state and the output.
+
+        Raises:
+            ValueError: at a level where the output determines nothing, as ε at pure noise, and on
+                clean data.
+        """
+        if level.clean:
+            raise ValueError(
+                f"the network is not defined on clean data, {level}; expected a level with noise, "
+                "such as t_min"
+            )
+        a, b = self.target(process, level)
+        if level.pure_noise and a.zero:
+            raise ValueError(
+                f"predicts={self.name!r} says nothing about x0 at pure noise, {level}; start from "
+                "a quieter level (span=(t, None) with t below the process's t_max) or use a "
+                "network that predicts x0, v or velocity"
+            )
+        if a.zero:  # of one estimate alone, that one is read off and nothing cancels
+            inverse, back = level.A.inverse(), b.inverse()
+            return Linear((inverse, -(inverse @ level.R @ back)), (a, back))
+        if b.zero:
+            inverse, back = level.R.inverse(), a.inverse()
+            return Linear((b, back), (inverse, -(inverse @ level.A @ back)))
+        if not level.scalar:  # b⁻¹ first: matrices need not commute
+            back = b.inverse()
+            m, noise = (level.A - level.R @ back @ a).inverse(), level.R @ back
+            return Linear((m, -(m @ noise)), (-(back @ a @ m), back + back @ a @ m @ noise))
+        d = (level.A @ b - level.R @ a).inverse()
+        return Linear((d @ b, -(d @ level.R)), (-(d @ a), d @ level.A))
+
+
+@dataclass(frozen=True)
+class Eps(Parametrization, name="eps"):
+    """The noise."""
+
+    def target(self, process: Process, level: Level) -> Pair:
+        one = level.A.eye()
+        return one * 0.0, one
+
+
+@dataclass(frozen=True)
+class X0(Parametrization, name="x0"):
+    """The data; where a state has more than them in it, the data alone will do."""
+
+    of_data = True
+
+    def target(self, process: Process, level: Level) -> Pair:
+        one = level.R.eye()
+        return one, one * 0.0
+
+
+@dataclass(frozen=True)
+class V(Parametrization, name="v"):
+    """Salimans and Ho's v."""
+
+    def target(self, process: Process, level: Level) -> Pair:
+        a, r = numbers(level)
+        return multiplication(-r), multiplication(a)
+
+
+@dataclass(frozen=True)
+class Velocity(Parametrization, name="velocity"):
+    """The direction of a straight path from data to noise."""
+
+    def target(self, process: Process, level: Level) -> Pair:
+        one = numbers(level)[0] * 0.0 + 1.0
+        return multiplication(-one), multiplication(one)
+
+
+@dataclass(frozen=True)
+class Score(Parametrization, name="score"):
+    """∇ log p of the noisy state."""
+
+    def target(self, process: Process, level: Level) -> Pair:
+        r = numbers(level)[1]
+        return multiplication(0.0 * r), multiplication(-1.0 / r)
+
+
+@dataclass(frozen=True)
+class F(Parametrization, name="F"):
+    """EDM's preconditioned network: its input and its target have unit size at every level.
+
+    Attributes:
+        sigma_data: σ_d, the standard deviation of the data.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        expect(self, "a positive number", "sigma_data")
+
+    def _norm(self, level: Level) -> tuple[Any, Any, Any]:
+        a, r = numbers(level)
+        return a, r, (r * r + (a * self.sigma_data) ** 2) ** 0.5
+
+    def target(self, process: Process, level: Level) -> Pair:
+        a, r, n = self._norm(level)
+        return multiplication(r / (self.sigma_data * n)), multiplication(-a * self.sigma_data / n)
+
+    def input_scale(self, process: Process, level: Level) -> Operator:
+        return multiplication(1.0 / self._norm(level)[2])
+
+
+@dataclass(frozen=True)
+class SCM(Parametrization, name="scm"):
+    """Simplified consistency models' network F, dx/dt = σ_d F along the process's own time: on
+    :class:`~flowsolve.TrigFlow`, cos t ε − sin t x0/σ_d.
+
+    Attributes:
+        sigma_data: σ_d, the standard deviation of the data; None for the process's, 1 if it does
+            not say.
+    """
+
+    sigma_data: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.sigma_data is not None:
+            expect(self, "a positive number", "sigma_data")
+
+    def _unit(self, process: Process) -> float:
+        return 1.0 / (self.sigma_data or getattr(process, "sigma_data", 1.0))
+
+    def target(self, process: Process, level: Level) -> Pair:
+        if not process.scalar:
+            numbers(level)  # refused
+        down, up = process.rates(level)
+        return down * self._unit(process), up * self._unit(process)
+
+    def input_scale(self, process: Process, level: Level) -> Operator:
+        return level.A.eye() * self._unit(process)
+
+
+def find_parametrization(predicts: Any) -> Parametrization:
+    """The object that ``predicts`` is or names. Raises TypeError or ValueError otherwise."""
+    if isinstance(predicts, str):
+        if predicts not in Parametrization.known:
+            raise ValueError(unknown("predicts", predicts, Parametrization.known))
+        return Parametrization.known[predicts]()
+    if not isinstance(predicts, Parametrization):
+        raise TypeError(
+            f"predicts={predicts!r}: expected a name such as 'eps' or a flowsolve.Parametrization"
+        )
+    if type(predicts).__hash__ is None:
+        raise TypeError(
+            f"predicts={predicts!r} cannot be hashed, and plans are kept by it; expected a frozen "
+            "dataclass"
+        )
+    return predicts

@@ -1,0 +1,149 @@
+"""Programs as JSON, a line for every instruction. Numbers are written in full, so that they are
+read again to the bit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from ..coordinates import COORDINATES, FLOW
+from ..errors import unknown
+from ..operators import Operator, Scalar
+from ..processes import Level
+from .program import Arrive, Combine, Draw, Evaluate, Instruction, Program
+
+FORMAT, VERSION = "flowsolve plan", 1
+#: What files of before FLOW coordinates had that name call them.
+_FORMER = {"velocity": FLOW}
+
+
+def dumps(program: Program) -> str:
+    """A program as JSON."""
+    name = program.names
+    lines: list[dict[str, Any]] = [{"start": name[0], "level": _level(program.start)}]
+    for i in program:
+        if isinstance(i, Evaluate):
+            if COORDINATES.get(i.coordinates.name) != i.coordinates:
+                raise ValueError(
+                    f"a plan's file has no name for the coordinates {i.coordinates!r}; it has "
+                    f"{', '.join(COORDINATES)}"
+                )
+            where = {"level": _level(i.level), "coordinates": i.coordinates.name}
+            lines.append({"evaluate": name[i.x], **where, "is": name[i.p]})
+        elif isinstance(i, Combine):
+            terms = {name[v]: _operator(c) for v, c in i.terms.items()}
+            lines.append({"sum": terms, "is": name[i.out]})
+        elif isinstance(i, Draw):
+            lines.append({"noise": name[i.out]})
+        else:
+            lines.append({"arrive": name[i.x], "level": _level(i.level)})
+    body = ",\n".join("    " + json.dumps(line, allow_nan=False) for line in lines)
+    head = f'  "format": {json.dumps(FORMAT)},\n  "version": {VERSION},\n'
+    return f'{{\n{head}  "program": [\n{body}\n  ]\n}}\n'
+
+
+def loads(text: str) -> Program:
+    """The program of :func:`dumps`. Raises ValueError saying what is wrong with ``text``."""
+    whole = json.loads(text)
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise ValueError(f'there is no "format": "{FORMAT}" in it')
+    if whole.get("version") != VERSION:
+        raise ValueError(f"it has version {whole.get('version')!r}")
+    lines = whole.get("program")
+    if not (
+        isinstance(lines, list) and len(lines) > 1 and all(isinstance(line, dict) for line in lines)
+    ):
+        raise ValueError("it has no program")
+    return _Reader(lines[0]).program(lines[1:])
+
+
+class _Reader:
+    """Reads lines one after another, and knows which values have been made."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self.known: dict[str, int] = {}
+        self.draws = itertools.count()
+        match first:
+            case {"start": str(name), "level": level}:
+                self.new(name)
+                self.start = _read_level(level)
+            case _:
+                raise ValueError(f"its program starts with {first!r}")
+
+    def new(self, name: str) -> int:
+        if name in self.known:
+            raise ValueError(f"{name!r} is made twice")
+        return self.known.setdefault(name, len(self.known))
+
+    def value(self, name: str) -> int:
+        if name not in self.known:
+            raise ValueError(f"{name!r} is used before it is made")
+        return self.known[name]
+
+    def program(self, lines: list[dict[str, Any]]) -> Program:
+        instructions = tuple(self.instruction(line) for line in lines)
+        if not isinstance(instructions[-1], Arrive):
+            raise ValueError("its program ends nowhere")
+        return Program(self.start, instructions)
+
+    def instruction(self, line: dict[str, Any]) -> Instruction:
+        match line:
+            case {"evaluate": str(x), "level": level, "coordinates": str(name), "is": str(p)}:
+                coordinates = (COORDINATES | _FORMER).get(name)
+                if coordinates is None:
+                    raise ValueError(unknown("coordinates", name, COORDINATES))
+                return Evaluate(self.value(x), self.new(p), _read_level(level), coordinates)
+            case {"sum": dict(terms), "is": str(out)} if terms:
+                read = {self.value(name): _read_operator(c) for name, c in terms.items()}
+                return Combine(self.new(out), read)
+            case {"noise": str(out)}:
+                return Draw(self.new(out), next(self.draws))
+            case {"arrive": str(x), "level": level}:
+                return Arrive(self.value(x), _read_level(level))
+        raise ValueError(f"there is no instruction {line!r}")
+
+
+def _level(level: Level) -> dict[str, Any]:
+    # Clean data may be infinitely far in time, which JSON cannot say.
+    t = level.t if math.isfinite(level.t) else str(level.t)
+    return {"t": t, "A": _operator(level.A), "R": _operator(level.R)}
+
+
+def _read_level(written: Any) -> Level:
+    match written:
+        case {"t": t, "A": a, "R": r}:
+            time = float(t) if t in ("inf", "-inf") else _number(t)
+            return Level(time, _read_operator(a), _read_operator(r))
+    raise ValueError(f"{written!r} is not a level")
+
+
+def _operator(operator: Operator) -> Any:
+    """The entries: a number as it is, others as {kind: nested lists of numbers}."""
+    if isinstance(operator, Scalar):
+        return operator.value
+    if operator.kind is None:
+        raise TypeError(f"{type(operator).__name__} cannot be written down: its kind has no name")
+    return {operator.kind: operator.entries.tolist()}
+
+
+def _read_operator(written: Any) -> Operator:
+    if isinstance(written, dict) and len(written) == 1:
+        ((kind, entries),) = written.items()
+        if kind in Operator.kinds:
+            return Operator.kinds[kind].of(np.array(_numbers(entries)))
+    return Scalar(_number(written))
+
+
+def _numbers(entries: Any) -> Any:
+    return [_numbers(e) for e in entries] if isinstance(entries, list) else _number(entries)
+
+
+def _number(value: Any) -> float:
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not real or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)

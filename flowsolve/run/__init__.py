@@ -1,0 +1,25 @@
+"""A run: laid out before it has a model, then driven with one."""
+
+from .integrate import integrate
+from .layout import Layout, Span, layout
+from .record import (
+    BudgetExceeded,
+    NonFiniteError,
+    Solution,
+    State,
+    Statistics,
+    progress_bar,
+)
+
+__all__ = [
+    "BudgetExceeded",
+    "Layout",
+    "NonFiniteError",
+    "Solution",
+    "Span",
+    "State",
+    "Statistics",
+    "integrate",
+    "layout",
+    "progress_bar",
+]

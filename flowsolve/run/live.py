@@ -1,0 +1,106 @@
+"""The loop of runs whose arithmetic depends on the data: steps on tensors, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..coordinates import Coordinates
+from ..denoiser import Denoiser
+from ..operators import combine
+from ..plans import ask
+from ..processes import Level, Levels
+from ..solvers import Evaluator
+from .record import BudgetExceeded, Record, Statistics, finite, non_finite
+
+
+class Live(Evaluator[Tensor]):
+    """The evaluator on tensors.
+
+    Args:
+        model, record, noise: who is asked, who is told, and what gives the k-th draw.
+        cap: the most evaluations, None for as many as it takes.
+        x, level: where the run starts.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser,
+        record: Record,
+        noise: Callable[[int], Tensor],
+        cap: int | None,
+        x: Tensor,
+        level: Level,
+    ) -> None:
+        self.model, self.process, self.record = model, model.process, record
+        self.draw, self.cap = noise, cap
+        self.x, self.draws = x, 0
+        self.level: Level | Sequence[Level] = level
+        self.spent = Statistics(*torch.zeros(3, len(x), dtype=torch.int64))
+        self.statistics: Statistics | None = None
+        self._gather()
+
+    def _gather(self) -> None:
+        """All samples are running, and all rows are evaluated."""
+        self.running, self.rows = torch.ones(len(self.x), dtype=torch.bool), None
+        self.part = self.model
+
+    def ask(self, x: Tensor, s: Level, coordinates: Coordinates) -> Tensor:
+        if self.cap is not None and len(self.record.asked) >= self.cap:
+            level = self.level if isinstance(self.level, Level) else Levels(self.level)
+            raise BudgetExceeded(len(self.record.asked), self.x, level)
+        linear = self.model.linear(s)
+        if self.rows is None:
+            out = ask(self.model, x, s, linear, self.record)
+        else:
+            part = self.part.evaluate(
+                x[self.rows], Levels(s.each[row] for row in self.rows.tolist())
+            )
+            out = torch.zeros_like(x).index_copy(0, self.rows.to(x.device), part.to(x.dtype))
+            self.record.evaluated(x, out, s, linear)
+        if not finite(out) and not finite(
+            out[self.running]
+        ):  # a step size is about to be computed from it
+            raise non_finite(out, self.record.asked, self.running)
+        self.spent.evaluations.add_(self.running)
+        self.record.repeat_x0(self.running)
+        return combine(linear.mix(coordinates.p_of), (x, out))
+
+    def noise(self) -> Tensor:
+        self.draws += 1
+        return self.draw(self.draws - 1)
+
+    def reached(self, x: Tensor, t: Level) -> None:
+        self.x, self.level = x, t
+
+    def judged(
+        self,
+        x: Tensor,
+        levels: Sequence[Level],
+        accepted: Tensor,
+        rejected: Tensor,
+        running: Tensor,
+    ) -> None:
+        self.x, self.level, self.running, self.statistics = x, levels, running, self.spent
+        self.spent.accepted.add_(accepted)
+        self.spent.rejected.add_(rejected)
+        # Only when half are done: the shapes that a network may be compiled or tuned for stay few.
+        if 0 < 2 * int(running.sum()) <= (len(x) if self.rows is None else len(self.rows)):
+            self.rows = running.nonzero().flatten()
+            self.part = self.model.rows(self.rows, len(x))
+
+    def arrive(self, x: Tensor, t: Level) -> None:
+        self.reached(x, t)
+        self._gather()
+        self.stopped = self.record.arrived(x, t)
+
+    def parameters(self) -> Iterable[Any]:
+        net = self.model.net
+        return (
+            [p for p in net.parameters() if p.requires_grad]
+            if isinstance(net, torch.nn.Module)
+            else ()
+        )

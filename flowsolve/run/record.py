@@ -1,0 +1,181 @@
+"""What a run records, what comes back from it, and what is raised when it cannot go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..operators import combine
+from ..parametrizations import Linear
+from ..processes import Level, Levels
+from ..typing import Float, Int
+
+
+class State(NamedTuple):
+    """What a callback sees after each step: the step's number (from 1), evaluations so far, the
+    level and the state."""
+
+    step: int
+    nfe: int
+    level: Level
+    x: Float[Tensor, "n *state"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A finished run.
+
+    Attributes:
+        x: the result, (n, *shape). A run that ends on a noisy level ends on a state, which in a CLD
+            has velocities as well.
+        nfe: denoiser evaluations spent, each of a whole batch.
+        grid: the levels of the run, as far as it went.
+        seed: what start and noise were drawn from; None if both were the caller's.
+        path: with keep="path": the states on the grid, (steps + 1, n, *state), the start first.
+        x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *state); where a sample was not
+            evaluated, its last.
+        stopped: True if the callback ended the run early.
+        statistics: of a solver that steps every sample by itself: what each spent. None for the
+            others.
+    """
+
+    x: Float[Tensor, "n *shape"]
+    nfe: int
+    grid: tuple[Level, ...]
+    seed: int | None
+    path: Float[Tensor, "levels n *state"] | None = None
+    x0_path: Float[Tensor, "nfe n *state"] | None = None
+    stopped: bool = False
+    statistics: Statistics | None = None
+
+
+class Statistics(NamedTuple):
+    """What each sample of a batch spent: three tensors of integers (n,).
+
+    Attributes:
+        accepted, rejected: steps that were taken, and steps that had to be tried again with another
+            length.
+        evaluations: evaluations of the denoiser that the sample needed.
+    """
+
+    accepted: Int[Tensor, "n"]
+    rejected: Int[Tensor, "n"]
+    evaluations: Int[Tensor, "n"]
+
+
+class Record:
+    """Watches a run: counts and keeps what was asked for. No device syncs."""
+
+    def __init__(
+        self, keep: frozenset[str], callback: Callable[[State], Any] | None, bar: Any
+    ) -> None:
+        self.keep, self.callback, self.bar = keep, callback, bar
+        self.asked: list[Level] = []
+        self.reached: list[Level] = []
+        self.path: list[Tensor] = []
+        self.x0: list[Tensor] = []
+
+    @property
+    def looks(self) -> bool:
+        return bool(self.keep) or self.callback is not None
+
+    def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
+        self.asked.append(level)
+        if "x0" in self.keep:
+            self.x0.append(combine(linear.x0, (x, out)))
+        if self.bar is not None:
+            self.bar.update()
+
+    def repeat_x0(self, running: Tensor) -> None:
+        """Of samples that are not running, x̂0 is what it was last."""
+        if "x0" in self.keep and not running.all():
+            self.x0[-1][~running] = self.x0[-2][~running]
+
+    def arrived(self, x: Tensor, level: Level) -> bool:
+        self.reached.append(level)
+        if "path" in self.keep:
+            self.path.append(x)
+        if self.callback is None:
+            return False
+        return self.callback(State(len(self.reached), len(self.asked), level, x)) is True
+
+
+class BudgetExceeded(RuntimeError):
+    """An adaptive method reached its cap on evaluations before the end.
+
+    Attributes:
+        x: the last state reached, shape (batch, *shape).
+        level: the noise level of ``x``; of a solver that steps every sample by itself,
+            :class:`~flowsolve.processes.Levels`.
+        nfe: evaluations spent.
+    """
+
+    def __init__(self, nfe: int, x: Float[Tensor, "n *state"], level: Level) -> None:
+        self.nfe, self.x, self.level = nfe, x, level
+        super().__init__(
+            f"nfe={nfe} evaluations were spent at {level}, before the end of the run. "
+            "Raise nfe or loosen rtol and atol; the state reached is in this exception's .x and "
+            ".level."
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.nfe, self.x, self.level)
+
+
+class NonFiniteError(ValueError):
+    """The network returned NaN or Inf, or the state overflowed.
+
+    Attributes:
+        x: the state at the end of the run (with the non-finite entries).
+        level: the level of the first non-finite evaluation, None if every evaluation was finite.
+        evaluation: its number, from 1.
+        samples: indices in the batch of the samples concerned.
+    """
+
+    def __init__(
+        self, x: Float[Tensor, "n *state"], level: Level | None, evaluation: int, samples: list[int]
+    ) -> None:
+        self.x, self.level, self.evaluation, self.samples = x, level, evaluation, samples
+        where = (
+            f"the network returned NaN or Inf first at evaluation {evaluation}, {level}"
+            if level is not None
+            else "every evaluation was finite but the state overflowed"
+        )
+        some = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
+        super().__init__(f"{where}; samples of the batch that are not finite at the end: {some}.")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.x, self.level, self.evaluation, self.samples)
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all of it is."""
+    # A sum is many times cheaper than isfinite, and finite only if all its terms are; the converse
+    # is rarely needed.
+    return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
+
+
+def non_finite(x: Tensor, asked: list[Level], running: Tensor | bool = True) -> NonFiniteError:
+    """The error for the state or output ``x``; the last of ``asked``, if any, is where the network
+    went wrong."""
+    good = torch.isfinite(x.detach()).flatten(1).all(1).cpu()
+    bad = (~good & running).nonzero().flatten().tolist()
+    level = asked[-1] if asked else None
+    first = level.each[bad[0]] if isinstance(level, Levels) else level
+    return NonFiniteError(x, first, len(asked), bad)
+
+
+def progress_bar(progress: bool, total: int | None, unit: str = "eval", initial: int = 0) -> Any:
+    """A tqdm bar, or None if ``progress`` is False. Raises ImportError, saying what to install,
+    without tqdm."""
+    if not progress:
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        raise ImportError("progress=True needs tqdm: pip install 'flowsolve[run]'") from None
+    return tqdm(total=total, unit=unit, initial=initial, leave=False)

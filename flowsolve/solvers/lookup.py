@@ -1,0 +1,87 @@
+"""From what a user writes to a solver: a name, a name from elsewhere, "auto", an object,
+options."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from ..errors import unknown
+from ..grids import Grid, Logistic
+from ..processes import Process
+from . import aliases
+from .base import Solver
+from .zoo import by_name, options_of, solver_table
+
+#: What "auto" stands for with up to so many evaluations: one choice for all processes and data,
+#: measured (docs/benchmarks.md).
+AUTO: tuple[tuple[float, str, Grid], ...] = (
+    (7, "vpc2", Logistic(1.0, 2.0, 2.0)),
+    (13, "vpc2", Logistic(1.0, 1.6, 2.4)),
+    (math.inf, "vpc3", Logistic(0.7, 1.75, 2.0)),
+)
+#: What it stands for where the process has a clock of its own, A and R being matrices; on the
+#: process's default grid (docs/gddim.md).
+AUTO_IN_TIME = "unipc3"
+
+#: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
+DEFAULT_NFE = 20
+
+
+def find_solver(
+    solver: Solver | str,
+    options: dict[str, Any] | None = None,
+    nfe: int = DEFAULT_NFE,
+    process: Process | None = None,
+) -> tuple[Solver, Grid | str | None]:
+    """The solver meant by a name, with ``nfe`` evaluations on ``process`` (None: a scalar one), or
+    by an object, with ``options`` set on it; and the grid if the name stands for both.
+
+    Raises:
+        ValueError: for an unknown name, or an option's value out of range.
+        TypeError: for an option the solver does not have, or something that is no solver.
+    """
+    found, grid = _named(solver, nfe, process) if isinstance(solver, str) else (solver, None)
+    if not isinstance(found, Solver):
+        raise TypeError(
+            f"solver={found!r}: expected a name such as 'ddim' or a flowsolve.solvers object"
+        )
+    own = vars(type(found))
+    if "__init__" in own and "__dataclass_fields__" not in own:
+        raise TypeError(
+            f"solver={found!r}: its class has an __init__ of its own, so that solvers with other "
+            "options would be taken for equal; expected a frozen dataclass"
+        )
+    if not options:
+        return found, grid
+    known = [f.name for f in dataclasses.fields(found)]
+    for key in options:
+        if key not in known:
+            choices = options_of(found) or known or ["(none)"]
+            owner = f" (an option of {type(found).__name__})"
+            raise TypeError(unknown("option", key, choices) + owner)
+    return dataclasses.replace(found, **options), grid
+
+
+def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid | str | None]:
+    known = by_name()
+    if name in known:
+        return known[name], None
+    if name == "auto":
+        if process is not None and process.clock:
+            return known[AUTO_IN_TIME], None
+        solver, grid = next((solver, grid) for most, solver, grid in AUTO if nfe <= most)
+        return known[solver], grid
+    elsewhere = aliases.known(name)
+    if elsewhere is None:
+        pairs = (f"{label} {word}" for label in aliases.LABELS for word in aliases.SCHEDULES)
+        choices = ["auto", *known, *aliases.LABELS, *aliases.CLASSES]
+        raise ValueError(unknown("solver", name, choices, pairs))
+    meant, on = elsewhere
+    return (known[meant] if isinstance(meant, str) else meant), on
+
+
+def name_of(solver: Solver) -> str | None:
+    """The name of a solver in the table, None if it is not there."""
+    return next((row.name for row in solver_table() if row.solver == solver), None)
