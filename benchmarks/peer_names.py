@@ -13,9 +13,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 peers: Any = importlib.import_module("peers")
 
 GRIDS = ("time", "karras")
-TO_QUIETEST = {"final_sigmas_type": "sigma_min"}
-DPMPP, SINGLE, UNIPC = (
-    "DPMSolverMultistepScheduler",
+TO_QUIETEST, DPMPP = peers.TO_QUIETEST, peers.DPMPP
+SINGLE, UNIPC = (
     "DPMSolverSinglestepScheduler",
     "UniPCMultistepScheduler",
 )

@@ -4,48 +4,13 @@ of the variance of Gaussian data, known without sampling because a run is linear
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-import torch
 from peer_names import DPMPP, GRIDS, SINGLE, TO_QUIETEST, peers
-
-import flowsolve
-
-
-def their_variance(sampler: Any, options: dict[str, Any], grid: str, n: int) -> float:
-    cls = peers.scheduler_class(sampler) if isinstance(sampler, str) else sampler
-
-    def respond(
-        start: torch.Tensor, noise: list[torch.Tensor], levels: Sequence[Any], model: Any
-    ) -> torch.Tensor:
-        return peers.run_on(cls, options, levels, start, model=model, noise=noise)
-
-    return peers.variance_error(respond, grid, n)
-
-
-def our_variance(solver: str, grid: str, n: int) -> float:
-    def respond(
-        start: torch.Tensor, noise: list[torch.Tensor], levels: Sequence[Any], model: Any
-    ) -> torch.Tensor:
-        return flowsolve.solve(
-            model(peers.PROCESS),
-            solver=solver,
-            grid=[v.t for v in levels],
-            start=start,
-            noise=noise,
-        ).x
-
-    return peers.variance_error(respond, grid, n, draws=2)
 
 
 def weak_orders() -> list[str]:
     sde = {**TO_QUIETEST, "algorithm_type": "sde-dpmsolver++"}
-    third = peers.repaired(
-        peers.scheduler_class(DPMPP),
-        "multistep_dpm_solver_third_order_update",
-        ("(2.0 * h) ** 2 - 0.5", "(2.0 * h) ** 2 + 0.5"),
-    )
+    third = peers.repaired(peers.scheduler_class(DPMPP), peers.THIRD, peers.SIGN)
     sa = {"tau_func": lambda t: 1.0, "lower_order_final": False}
     rows = [
         ("DPMSolverMultistep 1", DPMPP, {**sde, "solver_order": 1}, "ddpm"),
@@ -80,8 +45,8 @@ def weak_orders() -> list[str]:
     for shown, sampler, options, solver in rows:
         cells = []
         for measure in (
-            lambda g, n, s=sampler, o=options: their_variance(s, o, g, n),
-            lambda g, n, s=solver: our_variance(s, g, n),
+            lambda g, n, s=sampler, o=options: peers.their_variance_error(s, o, g, n),
+            lambda g, n, s=solver: peers.our_variance_error(s, g, n),
         ):
             errors = {grid: [measure(grid, n) for n in (24, 48, 96)] for grid in GRIDS}
             cells.append(

@@ -42,6 +42,14 @@ TABLE_OPTIONS: dict[str, Any] = {
     "beta_end": 0.012,
 }
 
+#: What diffusers calls what both the tests and the tables of docs/peers.md measure.
+DPMPP = "DPMSolverMultistepScheduler"
+TO_QUIETEST = {"final_sigmas_type": "sigma_min"}
+#: Its third-order update; the quadratic term there, and its sign where noise is added.
+THIRD = "multistep_dpm_solver_third_order_update"
+FACTOR = ("D2 = (1.0 / (r0 + r1))", "D2 = (2.0 / (r0 + r1))")
+SIGN = ("(2.0 * h) ** 2 - 0.5", "(2.0 * h) ** 2 + 0.5")
+
 
 class Run(NamedTuple):
     """The levels and states at which the network was asked, and the result."""
@@ -393,6 +401,32 @@ def order(
             x = run_on(cls, options, levels, start, known=known)
         errors.append(rms(x - end))
     return slope(errors)
+
+
+def their_variance_error(name: Any, options: dict[str, Any], grid: str, n: int) -> float:
+    """:func:`variance_error` of a scheduler, by name or class."""
+    cls = scheduler_class(name) if isinstance(name, str) else name
+    return variance_error(
+        lambda start, noise, levels, model: run_on(
+            cls, options, levels, start, model=model, noise=noise
+        ),
+        grid,
+        n,
+    )
+
+
+def our_variance_error(solver: str, grid: str, n: int) -> float:
+    """:func:`variance_error` of flowsolve's solver, which draws up to twice a step."""
+    return variance_error(
+        lambda start, noise, levels, model: (
+            flowsolve.solve(
+                model(PROCESS), solver=solver, grid=[v.t for v in levels], start=start, noise=noise
+            ).x
+        ),
+        grid,
+        n,
+        draws=2,
+    )
 
 
 def variance_error(

@@ -20,6 +20,7 @@ azula = pytest.importorskip(
 )
 
 import peers  # noqa: E402
+from peers import DPMPP, FACTOR, SIGN, THIRD, TO_QUIETEST  # noqa: E402
 
 pytestmark = [
     pytest.mark.peers,
@@ -33,11 +34,6 @@ START = torch.randn(32, 2, dtype=F64, generator=RANDOM)
 DRAWS = torch.randn(60, 32, 2, dtype=F64, generator=RANDOM)
 POINT = exact.Dirac(peers.TABLE, [0.0, 0.0])
 QUIETEST = peers.TABLE.level(0.0).sigma
-DPMPP, THIRD = "DPMSolverMultistepScheduler", "multistep_dpm_solver_third_order_update"
-#: The quadratic term of the third-order updates, and its sign in the stochastic one.
-FACTOR = ("D2 = (1.0 / (r0 + r1))", "D2 = (2.0 / (r0 + r1))")
-SIGN = ("(2.0 * h) ** 2 - 0.5", "(2.0 * h) ** 2 + 0.5")
-TO_QUIETEST = {"final_sigmas_type": "sigma_min"}
 GRIDS = pytest.mark.parametrize("grid", ["time", "karras"])
 
 
@@ -78,30 +74,7 @@ def test_dpmpp_3m_repaired_is_flowsolves():
 
 def sde_variance_error(cls, options, grid, n):
     options = {**TO_QUIETEST, "algorithm_type": "sde-dpmsolver++", **options}
-    return peers.variance_error(
-        lambda start, noise, levels, model: peers.run_on(
-            cls, options, levels, start, model=model, noise=noise
-        ),
-        grid,
-        n,
-    )
-
-
-def our_variance_error(solver, grid, n, draws=1):
-    return peers.variance_error(
-        lambda start, noise, levels, model: (
-            flowsolve.solve(
-                model(peers.PROCESS),
-                solver=solver,
-                grid=[v.t for v in levels],
-                start=start,
-                noise=noise,
-            ).x
-        ),
-        grid,
-        n,
-        draws,
-    )
+    return peers.their_variance_error(cls, options, grid, n)
 
 
 @GRIDS
@@ -115,7 +88,7 @@ def test_dpmpp_3m_sde_has_a_wrong_sign(grid):
         sde_variance_error(peers.repaired(cls, THIRD, SIGN), {"solver_order": 3}, grid, 96)
         < wrong[-1] / 200
     )
-    assert our_variance_error("dpmpp3m_sde", grid, 96) < wrong[-1] / 200
+    assert peers.our_variance_error("dpmpp3m_sde", grid, 96) < wrong[-1] / 200
 
 
 @GRIDS
@@ -129,7 +102,7 @@ def test_single_step_sde_solvers_of_diffusers(grid):
     ]
     assert min(third) > 10
     second, first = (sde_variance_error(cls, {"solver_order": k}, grid, 96) for k in (2, 1))
-    assert second > 1.5 * first > 50 * our_variance_error("dpmpp_sde", grid, 96, draws=2)
+    assert second > 1.5 * first > 50 * peers.our_variance_error("dpmpp_sde", grid, 96)
 
 
 @pytest.mark.parametrize(
