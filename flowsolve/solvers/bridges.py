@@ -12,9 +12,9 @@ scipy integrates the batch as one long float64 vector on the CPU: meant for refe
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,10 +25,24 @@ from ..errors import expect, unknown
 from ..processes import Level
 from ..typing import Float
 from .base import Solver
-from .ode import Evaluator, Ode, Past
+from .ode import Ode, Past
 
-Slope = Callable[[float, Float[Tensor, "n *state"]], Float[Tensor, "n *state"]]
-Reached = Callable[[float, Float[Tensor, "n *state"]], None]
+
+class Problem(NamedTuple):
+    """An initial value problem dy/dc = slope(c, y), from ``start`` to ``end``.
+
+    Attributes:
+        slope, y, start, end: the equation, the state at the start, and the ends of c.
+        reached: is to be told c and y of accepted steps.
+        parameters: what else gradients may be asked for.
+    """
+
+    slope: Callable[[float, Tensor], Tensor]
+    y: Float[Tensor, "n *state"]
+    start: float
+    end: float
+    reached: Callable[[float, Tensor], None]
+    parameters: Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -65,16 +79,8 @@ class Bridge(Solver):
         """Names, with the order and the evaluations per step (None where the method decides)."""
 
     @abstractmethod
-    def integrate(
-        self,
-        slope: Slope,
-        y: Float[Tensor, "n *state"],
-        start: float,
-        end: float,
-        reached: Reached,
-        evaluator: Evaluator[Any],
-    ) -> Float[Tensor, "n *state"]:
-        """y at ``end``; ``reached(c, y)`` is to be told of accepted steps."""
+    def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
+        """y at the end."""
 
     def between(self, s: Level, t: Level) -> Solver:
         if not t.clean and self.singular(s, t):
@@ -106,7 +112,8 @@ class Bridge(Solver):
             return a @ y + b @ p
 
         y = coordinates.P(s).inverse() @ x if process.scalar else x
-        return state(end, self.integrate(slope, y, start, end, reached, ode.evaluator)), past
+        problem = Problem(slope, y, start, end, reached, ode.evaluator.parameters())
+        return state(end, self.integrate(problem)), past
 
 
 _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
@@ -132,21 +139,14 @@ class TorchDiffEq(Bridge):
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _TORCHDIFFEQ
 
-    def integrate(
-        self,
-        slope: Slope,
-        y: Float[Tensor, "n *state"],
-        start: float,
-        end: float,
-        reached: Reached,
-        evaluator: Evaluator[Any],
-    ) -> Float[Tensor, "n *state"]:
+    def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
         import torchdiffeq  # two seconds: only for those who use it
 
+        slope, y, start, end, reached, parameters = problem
+
         def field(c: Tensor, y: Tensor) -> Tensor:
-            return slope(
-                float(c.detach()), y
-            )  # the adjoint asks for a gradient in time, which we do not use
+            # The adjoint asks for a gradient in time, which we do not use.
+            return slope(float(c.detach()), y)
 
         if self.evaluations is None:
             field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
@@ -156,7 +156,7 @@ class TorchDiffEq(Bridge):
         try:
             if torch.is_grad_enabled():
                 path: Any = torchdiffeq.odeint_adjoint(
-                    field, y, span, adjoint_params=tuple(evaluator.parameters()), **arguments
+                    field, y, span, adjoint_params=tuple(parameters), **arguments
                 )
             else:
                 path = torchdiffeq.odeint(field, y, span, **arguments)
@@ -170,9 +170,8 @@ class TorchDiffEq(Bridge):
     def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
         if self.evaluations is not None:
             return {}
-        return {
-            "step_t": torch.tensor([end], dtype=torch.float64, device=device)
-        }  # never step past the end
+        # Never step past the end.
+        return {"step_t": torch.tensor([end], dtype=torch.float64, device=device)}
 
 
 @dataclass(frozen=True)
@@ -212,15 +211,7 @@ class SciPy(Bridge):
     def methods() -> Mapping[str, tuple[int, int | None]]:
         return _SCIPY
 
-    def integrate(
-        self,
-        slope: Slope,
-        y: Float[Tensor, "n *state"],
-        start: float,
-        end: float,
-        reached: Reached,
-        evaluator: Evaluator[Any],
-    ) -> Float[Tensor, "n *state"]:
+    def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
         import scipy.integrate
 
         if torch.is_grad_enabled():
@@ -228,6 +219,8 @@ class SciPy(Bridge):
                 f"solver='scipy:{self.method}' has no gradients; use 'torchdiffeq:dopri5' with "
                 "differentiable=True"
             )
+
+        slope, y, start, end, reached, _ = problem
 
         def tensor(flat: np.ndarray) -> Tensor:
             return torch.from_numpy(np.array(flat)).view(y.shape).to(y.device)
