@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +58,42 @@ def test_api_is_complete() -> None:
         for name in re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE)
     }
     assert not set(flowsolve.__all__) - documented
+
+
+def rows_of(page: str, head: str) -> dict[str, list[str]]:
+    """The cells of the page's table that begins with ``head``, by the first of their row."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    lines = text[text.index(head) :].split("\n\n", 1)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: numbers for name, *numbers in cells}
+
+
+def result(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8"))
+
+
+def test_memory_is_what_the_benchmark_found() -> None:
+    found = result("memory.json")
+    assert rows_of("benchmarks.md", "| | ddim | ddpm |") == {
+        f"predicts {kind}": [str(counts[kind]) for counts in found.values()]
+        for kind in ("eps", "v", "x0")
+    }
+
+
+def test_starts_are_what_the_benchmark_found() -> None:
+    found = result("starts.json")["ratios"]
+    rows = rows_of("benchmarks.md", "| solver, process, grid | 5 |")
+    assert rows.keys() == found.keys()
+    for name, ratios in found.items():
+        assert [float(cell) for cell in rows[name]] == pytest.approx(ratios, abs=0.0051)
+        assert min(ratios[:6]) > 0.96
+
+
+def test_starts_with_matrices_are_what_the_benchmark_found() -> None:
+    """The bounds that docs/gddim.md gives."""
+    for name, ratios in result("matrices.json")["runge_kutta_start"].items():
+        early, late = ([ratios[n] for n in ns] for ns in (("10", "20", "40"), ("80", "160", "320")))
+        assert min(early) > 1.04 and max(early) < 51 and min(late) > 0.8
+        if "ab3" not in name and "CLD" in name:
+            low, high = (11, 236) if "unipc3" in name else (8, 10.5)
+            assert low < min(early + late) and max(early + late) < high

@@ -80,7 +80,7 @@ def ask(
         watch.evaluated(x, out, level, linear)
         return out if out.dtype == x.dtype else out.to(x.dtype)
     # What a network takes and gives in float32 changes its basis in float32, as its own products
-    # are: less than half the cost of float64.
+    # are, which costs less.
     single = model.correct_x0 is None and model.dtype not in (None, torch.float64)
     out = model.evaluate(basis.back(x.float() if single else x), level, times)
     watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
