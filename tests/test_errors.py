@@ -211,6 +211,12 @@ def test_progress_bar(capsys):
             TypeError,
             r"starter=DDIM\(.*\): expected a flowsolve.solvers.Starter",
         ),
+        (
+            lambda: solvers.Multistep(solvers.Polynomial(2), starter=solvers.Starter("heun")),
+            TypeError,
+            r"starter=Starter\(solver='heun'.*\): expected a Starter of a flowsolve.solvers object",
+        ),
+        (lambda: solvers.add("heun"), TypeError, "row='heun': expected a flowsolve.solvers.Row"),
         (lambda: solvers.ReverseSDE("ddim"), TypeError, "inner='ddim': expected a"),
         (lambda: solvers.Churn(solvers.Adaptive()), ValueError, "inner=Adaptive.*a solver with a"),
         (lambda: solvers.Restart(solvers.SciPy("RK45")), ValueError, "inner=SciPy"),

@@ -140,7 +140,7 @@ class TorchDiffEq(Bridge):
         return _TORCHDIFFEQ
 
     def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
-        import torchdiffeq  # two seconds: only for those who use it
+        import torchdiffeq  # slow to import: only for those who use it
 
         slope, y, start, end, reached, parameters = problem
 

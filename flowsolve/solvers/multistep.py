@@ -15,9 +15,10 @@ from .base import Shadow, Solver
 from .ode import Evaluation, Ode, Past, V
 from .weights import Interval, Polynomial, itself
 
-#: Steps per point from which a Runge-Kutta start is used. Measured (docs/benchmarks.md): below
-#: about 80 evaluations warming up is more accurate on every process, above that the start costs a
-#: few percent from finite noise and halves the error from pure noise.
+#: Steps per point from which a Runge-Kutta start is used. Measured (docs/benchmarks.md): up to 40
+#: evaluations warming up is more accurate, or as good within a few percent, on every process; at
+#: 160 the start costs up to ten percent from finite noise and takes a sixth to two thirds off the
+#: error from pure noise.
 START_FROM = 20
 
 
@@ -88,6 +89,10 @@ class Multistep(Solver):
                     f"{name}={value!r}: expected a flowsolve.solvers.{kind.__name__}"
                     + ", such as Polynomial(2)" * (kind is Polynomial)
                 )
+        if self.starter and not isinstance(self.starter.solver, Solver):
+            raise TypeError(
+                f"starter={self.starter!r}: expected a Starter of a flowsolve.solvers object"
+            )
 
     @property
     def coordinates(self) -> Coordinates:

@@ -178,6 +178,9 @@ def add(*rows: Row) -> None:
         TypeError, ValueError: for a name that is taken, an unknown family, and what is no solver;
             nothing is entered then.
     """
+    for row in rows:
+        if not isinstance(row, Row):
+            raise TypeError(f"row={row!r}: expected a flowsolve.solvers.Row")
     names = [name for row in rows for name in (row.name, *row.aliases)]
     taken = {*_KNOWN, "auto", *aliases.LABELS, *aliases.CLASSES}
     for k, name in enumerate(names):
