@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from statistics import geometric_mean
 from typing import Any
 
 import inside
@@ -137,12 +138,6 @@ def special(problems: Sequence[Problem], nfe: int) -> Runs:
     return runs
 
 
-def mean(values: Iterable[float]) -> float:
-    """The geometric mean."""
-    logs = [math.log(v) for v in values]
-    return math.exp(sum(logs) / len(logs))
-
-
 def best(runs: Runs, measure: str) -> dict[tuple[str, str], tuple[float, str]]:
     """The least error on each problem, and whose it is."""
     of = MEASURES[measure]
@@ -160,7 +155,7 @@ def everywhere(runs: Runs, measure: str) -> list[tuple[float, str]]:
     for name in names:
         each = [row[name] for row in rows]
         if all(e is not None for e in each):
-            found.append((mean(of(e) for e in each if e is not None), name))
+            found.append((geometric_mean(of(e) for e in each if e is not None), name))
     return sorted(found)
 
 
@@ -180,7 +175,7 @@ def compare(mine: Runs | None, theirs: Runs, chosen: Runs) -> dict[str, Any]:
     for measure in MEASURES:
         their_best, single = best(theirs, measure), everywhere(theirs, measure)
         part: dict[str, Any] = {
-            "peers_best": mean(e for e, _ in their_best.values()),
+            "peers_best": geometric_mean(e for e, _ in their_best.values()),
             "single_peer": single[0][0],
             "single_peer_name": single[0][1],
             "single_peers": [[name, e] for e, name in single[:5]],
@@ -190,7 +185,7 @@ def compare(mine: Runs | None, theirs: Runs, chosen: Runs) -> dict[str, Any]:
             part[f"{name}/single_peer"] = part[name] / part["single_peer"]
         if mine is not None:
             my_best, my_single = best(mine, measure), everywhere(mine, measure)
-            part["ours_best"] = mean(e for e, _ in my_best.values())
+            part["ours_best"] = geometric_mean(e for e, _ in my_best.values())
             part["ours/peers"] = part["ours_best"] / part["peers_best"]
             part["single_ours"] = [[name, e] for e, name in my_single[:5]]
             part["problems"] = {

@@ -11,6 +11,7 @@ import flowsolve
 from flowsolve.grids import GRIDS, Grid
 from flowsolve.models.data import data
 from flowsolve.operators import Scalar
+from flowsolve.output import columns as columns
 from flowsolve.plans import Combine
 from flowsolve.processes import Level
 from flowsolve.solvers import Solver

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inside import columns
 from timing import Spread
 
 RESULTS = Path(__file__).with_name("results")
@@ -122,12 +123,4 @@ class Report:
 
     def table(self) -> list[str]:
         """The summary, a string a line."""
-        rows = [HEAD, *(row.cells for row in self.rows)]
-        widths = [max(len(row[k]) for row in rows) for k in range(len(HEAD))]
-        return [
-            "  ".join(
-                cell.ljust(w) if k in (0, 4) else cell.rjust(w)
-                for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        return columns([HEAD, *(row.cells for row in self.rows)], "<>>><").splitlines()

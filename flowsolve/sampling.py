@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import checks
 from .denoiser import Denoiser
+from .errors import expect_value
 from .grids import Grid
 from .noise import check_seed, normal
 from .plans import Plan
@@ -120,8 +121,7 @@ def sample(
     checks.check_model(model)
     if batch_size is None:
         return solve(model, n=n, seed=seed, first=first, **arguments).x
-    if not (isinstance(batch_size, int) and batch_size >= 1):
-        raise ValueError(f"batch_size={batch_size!r}: expected a positive integer")
+    expect_value("batch_size", batch_size, "a positive integer")
     for name in ("start", "noise"):
         if arguments.get(name) is not None:
             raise ValueError(

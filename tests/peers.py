@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from problems import F64, mixture, mixture_run, rms
 from torch import Tensor
@@ -41,6 +42,23 @@ TABLE_OPTIONS: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
 }
+
+#: Of every test with a peer. What the peers deprecate, or use that is deprecated, is theirs.
+MARKS = [
+    pytest.mark.peers,
+    *(
+        pytest.mark.filterwarnings(f"ignore::{kind}")
+        for kind in ("DeprecationWarning", "FutureWarning")
+    ),
+]
+
+
+def installed(name: str) -> Any:
+    """The peer's module; the tests are skipped without it."""
+    return pytest.importorskip(
+        name, reason="the peers are not installed: pip install -e '.[peers]'"
+    )
+
 
 #: What diffusers calls what both the tests and the tables of docs/peers.md measure.
 DPMPP = "DPMSolverMultistepScheduler"

@@ -109,10 +109,9 @@ def test_gaussian_flow_solves_the_ode(name):
     for model in (isotropic, *others):
         for s, t in ((0.996, 0.3), (0.3, 0.01), (0.05, 0.9)):
             x = model.draw(3, level=s)
-            grid = {"grid": [s, t]} if t < s else {"grid": [t, s]}
             if t < s:
                 ode = flowsolve.solve(
-                    model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, start=x, **grid
+                    model, solver="scipy:DOP853", rtol=1e-12, atol=1e-13, start=x, grid=[s, t]
                 ).x
                 assert (model.flow(x, s, t) - ode).abs().max() < 1e-8
             torch.testing.assert_close(model.flow(model.flow(x, s, t), t, s), x, rtol=0, atol=1e-8)

@@ -11,6 +11,7 @@ import itertools
 import sys
 from unittest import mock
 
+import peers
 import pytest
 import torch
 from problems import F64, elementwise, mixture_run
@@ -20,24 +21,11 @@ from flowsolve import solvers
 from flowsolve.coordinates import DATA, FLOW, NOISE
 from flowsolve.processes import FLOW_TIME, LAMBDA
 
-pytest.importorskip("diffusers", reason="the peers are not installed: pip install -e '.[peers]'")
-azula = pytest.importorskip(
-    "azula.sample", reason="the peers are not installed: pip install -e '.[peers]'"
-)
-torchode = pytest.importorskip(
-    "torchode", reason="the peers are not installed: pip install -e '.[peers]'"
-)
+peers.installed("diffusers")
+azula = peers.installed("azula.sample")
+torchode = peers.installed("torchode")
 
-import peers  # noqa: E402
-
-# What the peers deprecate, or use that is deprecated, is theirs.
-pytestmark = [
-    pytest.mark.peers,
-    *(
-        pytest.mark.filterwarnings(f"ignore::{kind}")
-        for kind in ("DeprecationWarning", "FutureWarning")
-    ),
-]
+pytestmark = peers.MARKS
 RANDOM = torch.Generator().manual_seed(0)
 START = torch.randn(4, 2, dtype=F64, generator=RANDOM)
 NOISE_DRAWS = torch.randn(60, 4, 2, dtype=F64, generator=RANDOM)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 
+import peers
 import pytest
 import torch
+from peers import DPMPP, FACTOR, SIGN, THIRD, TO_QUIETEST
 from problems import F64, rms
 
 import flowsolve
@@ -14,21 +16,10 @@ from flowsolve import exact, solvers
 from flowsolve.coordinates import DATA
 from flowsolve.processes import LAMBDA
 
-pytest.importorskip("diffusers", reason="the peers are not installed: pip install -e '.[peers]'")
-azula = pytest.importorskip(
-    "azula.sample", reason="the peers are not installed: pip install -e '.[peers]'"
-)
+peers.installed("diffusers")
+azula = peers.installed("azula.sample")
 
-import peers  # noqa: E402
-from peers import DPMPP, FACTOR, SIGN, THIRD, TO_QUIETEST  # noqa: E402
-
-pytestmark = [
-    pytest.mark.peers,
-    *(
-        pytest.mark.filterwarnings(f"ignore::{kind}")
-        for kind in ("DeprecationWarning", "FutureWarning")
-    ),
-]
+pytestmark = peers.MARKS
 RANDOM = torch.Generator().manual_seed(1)
 START = torch.randn(32, 2, dtype=F64, generator=RANDOM)
 DRAWS = torch.randn(60, 32, 2, dtype=F64, generator=RANDOM)

@@ -27,13 +27,7 @@ examples:
 
 def add_arguments(add: Callable[..., Any]) -> None:
     """The arguments of the command."""
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the picture (default: compare.png, if the samples are pictures)",
-    )
+    options.add_output(add, "compare.png")
     add(
         "--plot",
         type=Path,
@@ -52,14 +46,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="N,M,...",
         help="the numbers of evaluations (default: 5,8,10,20)",
     )
-    add(
-        "-n",
-        "--n",
-        type=options.positive,
-        default=16,
-        metavar="N",
-        help="how many samples (default: 16)",
-    )
+    options.add_count(add, 16)
     add(
         "--seed",
         type=options.seed,

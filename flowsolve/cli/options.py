@@ -70,6 +70,18 @@ def option(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def add_output(add: Callable[..., Any], default: str) -> None:
+    """Where the picture goes."""
+    text = f"the picture (default: {default}, if the samples are pictures)"
+    add("-o", "--output", type=Path, metavar="FILE", help=text)
+
+
+def add_count(add: Callable[..., Any], default: int) -> None:
+    """The number of samples."""
+    text = f"how many samples (default: {default})"
+    add("-n", "--n", type=positive, default=default, metavar="N", help=text)
+
+
 def add_model(add: Callable[..., Any]) -> None:
     """The arguments :func:`model` reads."""
     add(

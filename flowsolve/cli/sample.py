@@ -34,13 +34,7 @@ examples:
 
 def add_arguments(add: Callable[..., Any]) -> None:
     """The arguments of the command."""
-    add(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the picture (default: samples.png, if the samples are pictures)",
-    )
+    options.add_output(add, "samples.png")
     add(
         "--solver",
         default="ddim",
@@ -53,14 +47,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="N",
         help="at most N evaluations of the network (default: 20; none for adaptive solvers)",
     )
-    add(
-        "-n",
-        "--n",
-        type=options.positive,
-        default=64,
-        metavar="N",
-        help="how many samples (default: 64)",
-    )
+    options.add_count(add, 64)
     add(
         "--seed",
         type=options.seed,

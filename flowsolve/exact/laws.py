@@ -58,10 +58,6 @@ class Law(torch.nn.Module):
             "dtype": torch.float64,
         }
 
-    @property
-    def isotropic(self) -> bool:
-        return self.basis is None and self.variances.shape[1] == 1
-
     def forward(
         self, x: Float[Tensor, "n *state"], time: Float[Tensor, "n"]
     ) -> Float[Tensor, "n *state"]:
@@ -95,7 +91,7 @@ class Law(torch.nn.Module):
         """(x̂0, ε̂, log p of each component) at reduced states x of shape (batch, D); a and r are
         numbers, of shape (batch, 1, 1), or (D,)."""
         v = a * a * self.variances + r * r  # (K, D), or (batch, K, D)
-        if self.isotropic and v.shape[-1] == 1:
+        if self.basis is None and v.shape[-1] == 1:
             return self._isotropic(x, a, r, v)
         d = x[:, None] - a * self.means  # (batch, K, D), in the eigenbasis from here on
         if self.basis is not None:

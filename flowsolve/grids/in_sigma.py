@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,9 +43,9 @@ class VariableGrid(Grid):
         inner = [process.at(self.variable, float(v)) for v in values[1:-1]]
         return strictly_decreasing([start, *inner, quiet, *([end] if end.clean else [])])
 
-    @abstractmethod
     def values(self, first: float, last: float, n: int) -> np.ndarray:
-        """n + 1 values of the variable."""
+        """n + 1 values of the variable: equal steps, unless the grid says otherwise."""
+        return np.linspace(first, last, n + 1)
 
 
 @dataclass(frozen=True)
@@ -69,16 +68,10 @@ class LogSNR(VariableGrid, name="logsnr", aliases=("exponential",)):
 
     variable = LAMBDA
 
-    def values(self, first: float, last: float, n: int) -> np.ndarray:
-        return np.linspace(first, last, n + 1)
-
 
 @dataclass(frozen=True)
 class Sigma(VariableGrid, name="sigma"):
     """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed."""
-
-    def values(self, first: float, last: float, n: int) -> np.ndarray:
-        return np.linspace(first, last, n + 1)
 
 
 @dataclass(frozen=True)

@@ -66,13 +66,13 @@ def accuracy(x: Tensor, labels: Tensor) -> float:
     return float((classifier().predict(x.flatten(1).numpy()) == labels.numpy()).mean())
 
 
-def measure(name: str, x: Tensor, labels: Tensor | None) -> Quality:
-    """The three figures for images ``x`` (n, 1, 8, 8), the data being all 1,797 digits."""
+def measure(name: str, x: Tensor, labels: Tensor | None, real: Tensor | None = None) -> Quality:
+    """The three figures for images ``x`` (n, 1, 8, 8), their Fréchet distance being to ``real``,
+    by default all 1,797 digits."""
     split = data()
-    real = torch.cat([split.train, split.held_out])
     return Quality(
         name,
-        frechet(x, real),
+        frechet(x, torch.cat([split.train, split.held_out]) if real is None else real),
         None if labels is None else accuracy(x, labels),
         nearest(x, split.train),
     )
@@ -82,13 +82,7 @@ def held_out() -> Quality:
     """The yardstick: the same figures for the held-out digits, their Fréchet distance being to the
     training digits."""
     split = data()
-    x = split.held_out
-    return Quality(
-        "held-out digits",
-        frechet(x, split.train),
-        accuracy(x, split.held_out_labels),
-        nearest(x, split.train),
-    )
+    return measure("held-out digits", split.held_out, split.held_out_labels, split.train)
 
 
 def report(

@@ -27,7 +27,7 @@ class Scalar(Operator):
     value: float
 
     def __init__(self, value: float) -> None:
-        vars(self)["value"] = value  # a plan makes these by the thousand; half the usual cost
+        vars(self)["value"] = value  # the quick way: a plan makes these by the thousand
 
     @property
     def entries(self) -> np.ndarray:
@@ -105,12 +105,7 @@ class Scalar(Operator):
 
     @staticmethod
     def each(operators: Sequence[Scalar], x: Tensor) -> Tensor:
-        return (
-            torch.tensor([o.value for o in operators], dtype=x.dtype, device=x.device).view(
-                -1, *[1] * (x.ndim - 1)
-            )
-            * x
-        )
+        return Rows(np.array([o.value for o in operators])).apply(x)
 
     @property
     def singular(self) -> bool:

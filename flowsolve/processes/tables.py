@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..errors import expect_value
+
 
 def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
     """``betas`` as a tuple of floats. Raises ValueError unless each lies in (0, 1), the last in (0,
@@ -23,26 +25,21 @@ def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
     return table
 
 
-def _check_entries(entries: int) -> None:
-    if not (isinstance(entries, int) and entries >= 1):
-        raise ValueError(f"entries={entries!r}: expected a positive integer")
-
-
 def linear(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> list[float]:
     """β linear in the index (DDPM, arXiv 2006.11239)."""
-    _check_entries(entries)
+    expect_value("entries", entries, "a positive integer")
     return np.linspace(start, stop, entries).tolist()
 
 
 def scaled_linear(entries: int = 1000, start: float = 0.00085, stop: float = 0.012) -> list[float]:
     """√β linear in the index (latent diffusion, arXiv 2112.10752)."""
-    _check_entries(entries)
+    expect_value("entries", entries, "a positive integer")
     return (np.linspace(start**0.5, stop**0.5, entries) ** 2).tolist()
 
 
 def cosine(entries: int = 1000, s: float = 0.008, largest: float = 0.999) -> list[float]:
     """β_i = 1 − ᾱ((i+1)/T)/ᾱ(i/T), ᾱ a squared cosine, at most ``largest`` (arXiv 2102.09672)."""
-    _check_entries(entries)
+    expect_value("entries", entries, "a positive integer")
 
     def alpha_bar(u: float) -> float:
         return math.cos((u + s) / (1.0 + s) * math.pi / 2) ** 2
@@ -55,7 +52,7 @@ def cosine(entries: int = 1000, s: float = 0.008, largest: float = 0.999) -> lis
 
 def sigmoid(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> list[float]:
     """β along a logistic curve over [−6, 6] (the DDPM code's "sigmoid")."""
-    _check_entries(entries)
+    expect_value("entries", entries, "a positive integer")
     return (1.0 / (1.0 + np.exp(-np.linspace(-6, 6, entries))) * (stop - start) + start).tolist()
 
 
