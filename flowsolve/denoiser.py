@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,6 +61,11 @@ class Denoiser:
     Raises:
         TypeError, ValueError: at construction, for arguments that do not fit together.
     """
+
+    such_as: ClassVar[str] = (
+        "a denoiser; wrap the network so that its process and prediction are known: "
+        'flowsolve.Denoiser(net, process=flowsolve.VP(), predicts="eps", shape=(3, 32, 32))'
+    )
 
     net: Callable[..., Any]
     process: Process

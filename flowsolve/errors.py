@@ -24,6 +24,24 @@ def unknown(
     return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
 
 
+def refused(name: str, value: object, expected: str) -> str:
+    """The message for a ``value`` that the argument ``name`` cannot have."""
+    return f"{name}={shown(value)}: expected {expected}"
+
+
+def shown(value: Any, width: int = 200) -> str:
+    """A value as messages show it: short, and of arrays what they are."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and getattr(value, "ndim", 0):
+        return f"<{type(value).__name__} {value.dtype} of shape {tuple(value.shape)}>"
+    try:
+        text = repr(value)
+    except Exception:  # a repr of the user's own
+        text = object.__repr__(value)
+    if "\n" in text:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= width else text[: width - 4] + " ..."
+
+
 def _nearest(typed: str, names: list[str]) -> list[str]:
     small = {name.lower(): name for name in names}
     return [small[name] for name in difflib.get_close_matches(typed, small, n=1, cutoff=0.5)]

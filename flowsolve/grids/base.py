@@ -14,6 +14,7 @@ class Grid(ABC):
     """How to place the levels of a run. A subclass is a frozen dataclass, its fields its options;
     one that is defined with a name is known by it: ``class Mine(Grid, name="mine")``."""
 
+    such_as: ClassVar[str] = "a flowsolve.grids object, such as flowsolve.grids.Karras()"
     #: The named grids.
     known: ClassVar[dict[str, type[Grid]]] = {}
     #: True if the grid is laid out in σ̄, which only processes with numbers for A and R have.

@@ -10,7 +10,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -37,6 +37,7 @@ class Process(ABC, Generic[O_co]):
     begin with :class:`~flowsolve.processes.ScalarProcess`, which needs less.
     """
 
+    such_as: ClassVar[str] = "a process, such as flowsolve.VP()"
     #: The noisiest time; a run starts here.
     t_max: float
     #: The quietest noisy time a network is asked at by default; grids that never reach zero noise

@@ -29,6 +29,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..coordinates import DATA, NOISE, Coordinates
 from ..processes import SIGMA, Level, Variable
@@ -43,6 +44,7 @@ Shadow = Callable[[Level], Level]
 class Solver(ABC):
     """A method: a frozen dataclass, its fields its options. In a run several may take turns."""
 
+    such_as: ClassVar[str] = "a flowsolve.solvers object, such as flowsolve.solvers.DDIM()"
     #: False for solvers whose arithmetic depends on the data; they run on tensors, without a plan.
     fixed = True
 
