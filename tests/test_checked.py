@@ -111,17 +111,19 @@ def function(x: float, *rest: Any, part: Part | None = None, **options: Any) -> 
 
 
 def test_functions_and_dataclasses():
-    assert Whole(torch.tensor(2), odd=np.int64(3)) == Whole(2.0, 3, "whole")
+    wrong: Any = Whole
+    call_wrong: Any = function
+    assert wrong(torch.tensor(2), odd=np.int64(3)) == Whole(2.0, 3, "whole")
     assert str(inspect.signature(Whole)).startswith("(size: 'Positive', odd:")
-    assert function(np.float32(1), 2, part=Part(1.0), y=3) == (1.0, (2,), Part(1.0), {"y": 3})
+    assert call_wrong(np.float32(1), 2, part=Part(1.0), y=3) == (1.0, (2,), Part(1.0), {"y": 3})
     assert function.__doc__ == "A function."
     for call, message in (
-        (lambda: Whole(-1), "size=-1: expected a positive number"),
-        (lambda: Whole(1.0, odd=2), "odd=2: expected an odd number"),
-        (lambda: replace(Whole(1.0), name=3), "name=3: expected a string"),
-        (lambda: Whole(1.0, od=3), "argument='od' is not known. Did you mean 'odd'"),
-        (lambda: function("x"), "x='x': expected a finite number"),
-        (lambda: function(1.0, part=3), "part=3: expected a Part or None"),
+        (lambda: wrong(-1), "size=-1: expected a positive number"),
+        (lambda: wrong(1.0, odd=2), "odd=2: expected an odd number"),
+        (lambda: replace(wrong(1.0), name=3), "name=3: expected a string"),
+        (lambda: wrong(1.0, od=3), "argument='od' is not known. Did you mean 'odd'"),
+        (lambda: call_wrong("x"), "x='x': expected a finite number"),
+        (lambda: call_wrong(1.0, part=3), "part=3: expected a Part or None"),
     ):
         with pytest.raises((TypeError, ValueError)) as caught:
             call()
