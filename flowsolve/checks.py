@@ -3,86 +3,92 @@ what was expected."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from . import conditioning as conditions
+from .checked import Must
 from .denoiser import Denoiser
-from .errors import unknown
 from .grids import Explicit, Grid, find_grid
 from .plans import Plan
 from .processes import Process
+from .readers import Later
 from .run import Layout, Span, layout
 from .solvers import DEFAULT_NFE, Solver, find_solver
 
-
-def check_model(model: Any) -> None:
-    """A denoiser."""
-    if not isinstance(model, Denoiser):
-        raise TypeError(
-            f"model is a {type(model).__name__}; wrap the network so that its process and "
-            "prediction are known:\n    flowsolve.Denoiser(net, process=flowsolve.VP(), "
-            'predicts="eps", shape=(3, 32, 32))'
-        )
-
-
-def check_process(process: Any) -> None:
-    """A process."""
-    if not isinstance(process, Process):
-        raise TypeError(
-            f"process={process!r} is not a process; expected flowsolve.VP(), flowsolve.EDM(), ..."
-        )
+#: A solver, and a grid, as users write them.
+AnySolver = Annotated[Solver | Plan | str, Later("check_solver")]
+AnyGrid = Annotated[Grid | str | Sequence[float] | None, Later("find_grid")]
+#: The number of a sample.
+Number = Annotated[int, Must(lambda v: 0 <= v < 2**63, "an integer from 0 to 2**63 - 1")]
+#: What a solution may keep.
+Keep = Literal["path", "x0"]
+#: Where tensors may be.
+Device = torch.device | str
 
 
-def check_span(span: Any) -> Span:
-    """A pair of times, None for the process's own."""
-    if not (
-        isinstance(span, (tuple, list))
-        and len(span) == 2
-        and all(t is None or isinstance(t, (int, float)) for t in span)
-    ):
-        raise TypeError(
-            f"span={span!r}: expected a pair of times (noisy, quiet), each a number or None"
-        )
-    return (span[0], span[1])
+def check_rows(model: Denoiser, first: int, n: int) -> Denoiser:
+    """``model`` for the samples first, ..., first + n - 1: what it is told of each is cut to
+    theirs.
 
-
-def check_count(n: Any) -> None:
-    """A number of samples."""
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n={n!r}: expected a positive integer, the number of samples")
-    if n < 1:
-        raise ValueError(f"n={n!r}: expected a positive integer, the number of samples")
-
-
-def check_first(first: Any) -> None:
-    """The number of a sample."""
-    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+    Raises:
+        ValueError: if it is told less, or if what it is told would have to be cut and nobody said
+            which of it has rows.
+    """
+    if model.per_sample is None:
+        if first:
+            conditions.check_known(model.conditioning, first, n, f"first={first}")
+        return model
+    count = conditions.count(model.conditioning, model.per_sample)
+    if count is not None and count < first + n:
         raise ValueError(
-            f"first={first!r}: expected a non-negative integer, the number of the first sample"
+            f"{', '.join(model.per_sample)}: {count} rows for the samples {first} to "
+            f"{first + n - 1}; expected a row for each, {first + n} of them"
         )
+    return model.rows(slice(first, first + n))
 
 
-def check_keep(keep: str | Iterable[str] | None) -> frozenset[str]:
-    """What a solution is to keep."""
-    kept = frozenset([keep] if isinstance(keep, str) else keep or ())
-    for what in kept - {"path", "x0"}:
-        raise ValueError(unknown("keep", what, ("path", "x0")))
-    return kept
+def samples_of(model: Denoiser, first: int) -> int:
+    """How many samples a run from number ``first`` has, where nobody says: as many as the model
+    has rows of conditioning for, else 1."""
+    count = conditions.count(model.conditioning, model.per_sample)
+    return 1 if count is None else max(1, count - first)
 
 
-def check_state(model: Denoiser, name: str, x: Any, shape: tuple[int, ...]) -> Tensor:
-    """``x`` of shape (n, *shape), in a dtype of the model's states. Raises TypeError or ValueError
-    naming it ``name``."""
-    expected = f"(n, {', '.join(map(str, shape))})"
+def check_device(device: Any) -> torch.device:
+    """A device on which there can be tensors with values."""
+    try:
+        place = torch.device(device)
+        if place.type == "meta":
+            raise RuntimeError("tensors have no values there")
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(": ")[0]
+        raise ValueError(
+            f"device={device!r} is not available ({reason}); expected one such as 'cpu'"
+        ) from None
+    return place
+
+
+def check_state(
+    model: Denoiser, name: str, x: Any, shape: tuple[int, ...] | None, data: bool = False
+) -> Tensor:
+    """``x`` of shape (n, *shape), in a dtype of the model's states; of a shape of None, any that
+    the process has for its states, or for ``data``. Raises TypeError or ValueError naming it
+    ``name``."""
+    expected = f"(n, {', '.join(map(str, shape))})" if shape is not None else "(n, *shape)"
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
-    if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape or len(x) == 0:
+    if x.ndim >= 2 and shape is None:
+        inner = tuple((x if data else model.process.data(x)).shape[1:])
+        shape = inner if data else model.process.state_shape(inner)
+    if shape is None or tuple(x.shape[1:]) != shape or x.numel() == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
-    if model.device is not None and x.device != model.device:
+    if x.is_meta or (model.device is not None and x.device != model.device):
         raise ValueError(
             f"{name} is on {x.device}, the network on {model.device}; move one to the other"
         )
@@ -93,9 +99,9 @@ def check_state(model: Denoiser, name: str, x: Any, shape: tuple[int, ...]) -> T
 def check_layout(
     process: Process,
     solver: Any,
-    nfe: Any,
+    nfe: int | None,
     grid: Any,
-    span: Any,
+    span: Span,
     options: dict[str, Any],
     upward: bool = False,
 ) -> Layout:
@@ -103,24 +109,18 @@ def check_layout(
     not fit."""
     if isinstance(solver, Plan):
         given = {"nfe": nfe, "grid": grid}
-        if check_span(span) != (None, None):
+        if span != (None, None):
             given["span"] = span
         named = {name: value for name, value in given.items() if value is not None}
         return _planned(solver, process, named | options, upward)
     chosen, on = check_solver(process, solver, nfe, grid, options)
-    return layout(chosen, process, on, nfe, check_span(span), upward)
+    return layout(chosen, process, on, nfe, span, upward)
 
 
 def check_solver(
-    process: Process, solver: Any, nfe: Any, grid: Any, options: dict[str, Any]
+    process: Process, solver: Any, nfe: int | None, grid: Any, options: dict[str, Any]
 ) -> tuple[Solver, Grid | None]:
     """The solver, and the grid: the caller's, or what the solver's name brings."""
-    if nfe is not None and (isinstance(nfe, bool) or not isinstance(nfe, int)):
-        raise TypeError(f"nfe={nfe!r}: expected a positive integer")
-    if nfe is not None and nfe < 1:
-        raise ValueError(
-            f"nfe={nfe!r}: expected a positive integer, the number of network evaluations to spend"
-        )
     on = None if grid is None else find_grid(grid, process)
     budget = nfe or (len(on.times) - 1 if isinstance(on, Explicit) else DEFAULT_NFE)
     chosen, own = find_solver(solver, options, budget, process)

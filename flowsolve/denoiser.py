@@ -2,18 +2,23 @@ r"""A network, its process and what it predicts: called at (x, level) it gives (
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from . import conditioning as conditions
+from . import network
+from .checked import checked
 from .errors import Unsuited, unknown
+from .network import TIMES, Floating, Net, Real, Shape, Times
 from .operators import combine
 from .parametrizations import X0, Linear, Parametrization, find_parametrization
 from .processes import Level, Process
+from .readers import Later
 from .typing import Float, Int
 
 
@@ -27,36 +32,37 @@ class Prediction(NamedTuple):
 #: What ``correct_x0`` is: a function (x̂0, level) → x̂0.
 Correction = Callable[[Float[Tensor, "n *state"], Level], Float[Tensor, "n *state"]]
 
-#: Names for what the network is told about the noise level, besides the process's own convention.
-TIMES: dict[str, Callable[[Level], float]] = {
-    "t": lambda level: level.t,
-    "sigma": lambda level: level.sigma,
-    "quarter_log_sigma": lambda level: 0.25 * math.log(level.sigma),
-    "logsnr": lambda level: 2.0 * level.lam,
-}
 
-
+@checked
 @dataclass(frozen=True, eq=False)
 class Denoiser:
     """A trained network as every solver sees it.
 
     Args:
-        net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), time of
-            shape (batch,); returns a tensor of x's shape, or of (batch, *shape) if that is less and
-            it predicts x0.
+        net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), which is
+            the network's to change, time of shape (batch,); returns a tensor of x's shape, or of
+            (batch, *shape) if that is less and it predicts x0; or an object with such a tensor as
+            its ``.sample``, or a tuple of one.
         process: the forward process it was trained on.
         predicts: "eps", "x0", "v", "velocity", "score", "F", "scm", or an object with options or
             of your own (:mod:`flowsolve.parametrizations`, which has a table of them); "eps" or
             "x0" where A and R are matrices.
-        shape: the shape of one sample of the data, without the batch dimension.
+        shape: the shape of one sample of the data, without the batch dimension. It may be left out:
+            then samples have the shape of ``start``, which every run has to be given.
         time: what the network is told, instead of the process's convention (``process.label``):
             "t", "sigma", "quarter_log_sigma", "logsnr", or a function of the
-            :class:`~flowsolve.Level`.
-        dtype: the network's dtype; by default that of its first floating parameter, else the
-            state's.
+            :class:`~flowsolve.Level`. Integers stay integers, ``lambda level: round(level.t)``.
+        dtype: of the states that the network is given; by default that of its first floating
+            parameter, else the state's.
+        time_dtype: of the times; by default float32, or float64 for a float64 network: in half
+            precision neighbouring levels would be one.
+        variance: "learned_range" for a network with twice the channels, whose second half is
+            improved-diffusion's v: ancestral steps (ddpm, ddim with ``eta``) add noise of variance
+            β^f β̃^(1−f), f = (v + 1)/2 (arXiv 2102.09672, eq. 15). Other solvers ignore it.
         correct_x0: a function (x̂0, level) → x̂0 applied to every estimate, such as :func:`clip` or
             :func:`dynamic_threshold`; ε̂ is derived again so that x = A x̂0 + R ε̂ still holds.
-        conditioning: keyword arguments for the network; see :meth:`given`.
+        conditioning, per_sample: keyword arguments for the network, and which of them have a row
+            for each sample; see :meth:`given`.
 
     Raises:
         TypeError, ValueError: at construction, for arguments that do not fit together.
@@ -67,29 +73,22 @@ class Denoiser:
         'flowsolve.Denoiser(net, process=flowsolve.VP(), predicts="eps", shape=(3, 32, 32))'
     )
 
-    net: Callable[..., Any]
+    net: Net
     process: Process
-    predicts: str | Parametrization = "eps"
-    shape: tuple[int, ...] = ()
+    predicts: Annotated[str | Parametrization, Later("find_parametrization")] = "eps"
+    shape: Shape | None = None
     _: KW_ONLY
     time: str | Callable[[Level], float] | None = None
-    dtype: torch.dtype | None = None
+    dtype: Floating | None = None
+    time_dtype: Real | None = None
+    variance: Literal["learned_range"] | None = None
     correct_x0: Correction | None = None
     conditioning: Mapping[str, Any] = field(default_factory=dict)
+    per_sample: tuple[str, ...] | None = None
     #: The object that ``predicts`` is or names.
     parametrization: Parametrization = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not callable(self.net):
-            raise TypeError(
-                f"net={self.net!r} is not callable; expected a network called as net(x, time, "
-                "**conditioning)"
-            )
-        if not isinstance(self.process, Process):
-            raise TypeError(
-                f"process={self.process!r} is not a process; expected flowsolve.VP(), "
-                "flowsolve.EDM(), ..."
-            )
         object.__setattr__(self, "parametrization", find_parametrization(self.predicts))
         if not self.process.scalar:
             try:
@@ -99,70 +98,86 @@ class Denoiser:
                     f"predicts={self.predicts!r}: A and R of {self.process!r} are matrices; "
                     'expected "eps" or "x0"'
                 ) from None
+            if self.variance is not None:
+                raise ValueError(
+                    f"variance={self.variance!r}: A and R of {self.process!r} are matrices; "
+                    "expected None"
+                )
         if isinstance(self.time, str) and self.time not in TIMES:
             raise ValueError(unknown("time", self.time, TIMES))
-        try:
-            shape = tuple(int(k) for k in self.shape)
-        except TypeError:
-            raise TypeError(f"shape={self.shape!r}: expected a tuple such as (3, 32, 32)") from None
-        if not shape or any(k < 1 for k in shape):
-            raise ValueError(
-                f"shape={self.shape!r}: expected the shape of one sample, such as (3, 32, 32)"
-            )
-        object.__setattr__(self, "shape", shape)
-        self.process.state_shape(shape)
-        parameter = self._parameter()
-        if self.dtype is None and parameter is not None:
-            object.__setattr__(self, "dtype", parameter.dtype)
-
-    def _parameter(self) -> Tensor | None:
-        if not isinstance(self.net, torch.nn.Module):
-            return None
-        tensors = (*self.net.parameters(), *self.net.buffers())
-        return next((p for p in tensors if p.is_floating_point()), None)
+        if self.shape is not None:
+            self.process.state_shape(self.shape)
+        conditions.check(self.conditioning, self.per_sample)
 
     @property
     def device(self) -> torch.device | None:
         """The device of the network's parameters, None if it has none."""
-        parameter = self._parameter()
-        return None if parameter is None else parameter.device
+        return getattr(network.parameter_of(self.net), "device", None)
+
+    @property
+    def net_dtype(self) -> torch.dtype | None:
+        """The dtype of the states that the network is given: ``dtype``, or that of its parameters
+        as they are now; None if it has none and takes the state's."""
+        return self.dtype or getattr(network.parameter_of(self.net), "dtype", None)
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """``shape``. Raises ValueError where it was left out."""
+        if self.shape is None:
+            raise ValueError("shape=None: expected a start= for every run, or Denoiser(shape=...)")
+        return self.shape
 
     @property
     def state_shape(self) -> tuple[int, ...]:
         """The shape of one sample's state: ``shape``, unless the process has more than the data in
         it."""
-        return self.process.state_shape(self.shape)
+        return self.process.state_shape(self.data_shape)
 
     @property
     def state_dtype(self) -> torch.dtype:
         """The dtype of a state started from noise: float32, or float64 for a float64 network and
         where A and R are matrices."""
-        return (
-            torch.float64
-            if self.dtype == torch.float64 or not self.process.scalar
-            else torch.float32
-        )
+        double = self.net_dtype == torch.float64 or not self.process.scalar
+        return torch.float64 if double else torch.float32
 
-    def given(self, **conditioning: Any) -> Denoiser:
-        """The same model with keyword arguments for its network, e.g. ``model.given(y=labels)``.
-
-        A tensor whose first dimension is the number of samples is split with the batch.
-        """
-        return replace(self, conditioning={**self.conditioning, **conditioning})
-
-    def rows(self, rows: slice | Int[Tensor, "k"], n: int) -> Denoiser:
-        """The model for some of n samples, a slice of them or their indices: per-sample
-        conditioning tensors are cut to them."""
-        if not self.conditioning or (isinstance(rows, slice) and rows == slice(0, n)):
+    def in_run(self) -> Denoiser:
+        """The model as one run sees it: with the dtype that its network has now. Warns of a network
+        in training mode."""
+        network.warn_of_training(self.net)
+        if self.dtype is not None or not isinstance(self.net, torch.nn.Module):
             return self
-        return self.given(
-            **{
-                key: value[rows]
-                if isinstance(value, Tensor) and value.ndim and len(value) == n
-                else value
-                for key, value in self.conditioning.items()
-            }
-        )
+        model = copy.copy(self)
+        object.__setattr__(model, "dtype", self.net_dtype)
+        return model
+
+    def given(self, *, per_sample: Sequence[str] | None = None, **conditioning: Any) -> Denoiser:
+        """The same model with keyword arguments for its network, ``model.given(y=labels)``.
+
+        Args:
+            per_sample: the names of those that have a row for each sample of a run, sample i row i:
+                ``given(y=labels, context=c, per_sample=["y"])``. They are cut where a run is:
+                by ``batch_size``, by ``first``, and where samples have steps of their own. What is
+                in dictionaries, and in lists of tensors, has rows too, and a path names one part:
+                ``"added.text"``. If nothing is said, the network gets all of every value, and what
+                would have to cut one that may have rows is refused; ``[]`` says that none has.
+            **conditioning: the arguments.
+
+        Raises:
+            ValueError: for names that lead nowhere.
+        """
+        names = self.per_sample
+        if per_sample is not None:
+            names = tuple(dict.fromkeys((*(names or ()), *per_sample)))
+        return replace(self, conditioning={**self.conditioning, **conditioning}, per_sample=names)
+
+    def rows(self, rows: slice | Int[Tensor, "k"]) -> Denoiser:
+        """The model for some of the samples, a slice of them or their indices."""
+        if not self.per_sample:
+            return self
+        model = copy.copy(self)
+        parts = conditions.cut(self.conditioning, self.per_sample, rows)
+        object.__setattr__(model, "conditioning", parts)
+        return model
 
     def linear(self, level: Level) -> Linear:
         """The coefficients of (x̂0, ε̂) in (x, o) at ``level``, o what :meth:`evaluate` returns.
@@ -179,31 +194,21 @@ class Denoiser:
 
     def label(self, level: Level) -> float:
         """What the network is told about ``level``."""
-        if self.time is None:
-            return self.process.label(level)
-        return (TIMES[self.time] if isinstance(self.time, str) else self.time)(level)
+        told = self.time or self.process.label
+        return (TIMES[told] if isinstance(told, str) else told)(level)
 
-    def times(
-        self, levels: Sequence[Level], x: Float[Tensor, "n *state"]
-    ) -> tuple[Float[Tensor, "n"], ...]:
+    def times(self, levels: Sequence[Level], x: Float[Tensor, "n *state"]) -> tuple[Times, ...]:
         """The time argument for each of ``levels`` (or :class:`~flowsolve.processes.Levels`) and a
-        batch like ``x``: tensors (batch,).
-
-        A half-precision time would merge neighbouring levels, so it is float32 even for a
-        half-precision network.
-        """
-        dtype = torch.float64 if (self.dtype or x.dtype) == torch.float64 else torch.float32
-        labels = torch.tensor(
-            [[self.label(each) for each in level.each] for level in levels],
-            dtype=dtype,
-            device=x.device,
-        )
-        return labels.expand(-1, len(x)).contiguous().unbind()
+        batch like ``x``: tensors (batch,)."""
+        labels = [[self.label(each) for each in level.each] for level in levels]
+        wide = (self.net_dtype or x.dtype) == torch.float64
+        told = network.times_of(labels, self.time_dtype, wide, x.device)
+        return told.expand(-1, len(x)).contiguous().unbind()
 
     def evaluate(
-        self, x: Float[Tensor, "n *state"], level: Level, times: Float[Tensor, "n"] | None = None
+        self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> Float[Tensor, "n *state"]:
-        """One evaluation of the network: its output o in the state's shape (and, with
+        """One evaluation of the network: its output o in the state's shape and dtype (and, with
         ``correct_x0``, the corrected x̂0).
 
         ``times`` is what :meth:`times` gives for ``level``, if the caller has it already.
@@ -211,32 +216,29 @@ class Denoiser:
         Raises:
             TypeError, ValueError: if what the network returns is not a tensor of x's shape.
         """
-        dtype = self.dtype or x.dtype
+        return self.evaluate_both(x, level, times)[0]
+
+    def evaluate_both(
+        self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
+    ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
+        """:meth:`evaluate`, and the second half of the channels of a network that learned its
+        variance; None of others."""
         scale = self.parametrization.input_scale(self.process, level)
-        scaled = (x if scale is None else scale @ x).to(dtype)
+        lent = (x if scale is None else scale @ x).to(self.net_dtype or x.dtype)
+        if lent is x:
+            lent = x.clone()  # the network may work in place
         if times is None:
             (times,) = self.times([level], x)
-        out = self.net(scaled, times, **self.conditioning)
-        if not isinstance(out, Tensor):
-            raise TypeError(
-                f"the network returned {type(out).__name__}; expected a tensor of shape "
-                f"{tuple(x.shape)} (wrap it)"
-            )
-        if self.parametrization.of_data and out.shape == (len(x), *self.shape):
-            out = self.process.state(out)  # of clean data a network need not predict what is known
-        if out.shape != x.shape:
-            doubled = out.ndim > 1 and out.shape[1] == 2 * x.shape[1]
-            raise ValueError(
-                f"the network returned shape {tuple(out.shape)} for a state of shape "
-                f"{tuple(x.shape)}; expected the same shape"
-                + " (a learned variance? return the first half of the channels)" * doubled
-                + ' (the shape of the data: with predicts="x0" the rest of the state is known)'
-                * (out.shape[1:] == self.shape)
-            )
+        out = network.answer(network.ask(self.net, lent, times, self.conditioning), x)
+        # The coefficients meet it in the state's precision, whatever the network's.
+        alone = self.parametrization.of_data
+        out, spread = network.in_shape(out.to(x.dtype), x, self.process, alone, self.variance)
         if self.correct_x0 is None:
-            return out
+            return out, spread
         plain = self.parametrization.coefficients(self.process, level)
-        return self.correct_x0(combine(plain.x0, (x, out)), level)
+        x0 = self.correct_x0(combine(plain.x0, (x, out)), level)
+        network.check_like(x0, x)
+        return x0.to(x.dtype), spread
 
     def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:
         """The prediction (x̂0, ε̂) at a state ``x`` of shape (batch, *shape) on ``level`` (or at

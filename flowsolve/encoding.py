@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .checks import check_layout, check_model, check_state
+from .checks import check_layout, check_rows, check_state
 from .denoiser import Denoiser
 from .grids import Grid
 from .run import Span, integrate
@@ -43,8 +43,8 @@ def encode(
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.solve`.
     """
-    check_model(model)
-    x = model.process.state(check_state(model, "x", x, model.shape))
+    model, x = model.in_run(), check_state(model, "x", x, model.shape, data=True)
+    model, x = check_rows(model, 0, len(x)), model.process.state(x)
     run = check_layout(model.process, solver, nfe, grid, span, options, upward=True)
 
     def no_noise(k: int) -> Tensor:

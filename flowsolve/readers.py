@@ -27,6 +27,12 @@ class Must(NamedTuple):
     infinite: bool = False
 
 
+class Later(NamedTuple):
+    """In an annotation: the argument is read inside, ``by`` a function that knows more."""
+
+    by: str
+
+
 class Reader(NamedTuple):
     """How values of one annotation are read, and what is said to be expected.
 
@@ -57,6 +63,8 @@ def reader(hint: Any) -> Reader:
     origin = get_origin(hint)
     if origin is Annotated:
         base, *musts = get_args(hint)
+        if any(isinstance(m, Later) for m in musts):
+            return Reader(anything, "anything")
         return _must(base, [m for m in musts if isinstance(m, Must)])
     if origin in (Union, types.UnionType):
         return _union([reader(part) for part in get_args(hint)])
@@ -209,13 +217,17 @@ def _literal(choices: Sequence[Any]) -> Reader:
 def _sequence(origin: Any, arguments: tuple[Any, ...]) -> Reader:
     fixed = origin is tuple and arguments[1:] != (...,)
     parts = [reader(part) for part in (arguments if fixed else arguments[:1])]
+    numbers = all(part in _PLAIN.values() for part in parts)
     what = ", ".join(dict.fromkeys(part.expected for part in parts))
-    expected = f"a sequence of {len(parts)}: {what}" if fixed else f"a sequence, each {what}"
+    number = {2: "pair"}.get(len(parts), f"sequence of {len(parts)}") if fixed else "sequence"
+    expected = f"a {number}, each {what}"
 
     def take(value: Any) -> Any:
         if isinstance(value, (str, bytes, Mapping)):
             raise TypeError
-        items = list(value.tolist() if hasattr(value, "tolist") else value)
+        if getattr(value, "ndim", 1) != 1:
+            raise TypeError
+        items = list(value.tolist() if hasattr(value, "tolist") and numbers else value)
         if fixed and len(items) != len(parts):
             raise ValueError
         every = parts if fixed else parts * len(items)

@@ -4,18 +4,20 @@ run."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from . import checks
+from . import conditioning as conditions
+from .checked import Count, checked
+from .checks import AnyGrid, AnySolver, Device, Keep, Number
 from .denoiser import Denoiser
-from .errors import expect_value
-from .grids import Grid
 from .noise import check_seed, normal
 from .plans import Plan
 from .processes import Level, Process
+from .readers import Later
 from .run import Solution, Span, State, integrate, layout
 from .solvers import DEFAULT_NFE, Solver, solver_table
 from .typing import Float
@@ -26,29 +28,31 @@ __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
 DEFAULT_SOLVER = "auto"
 
 #: One draw, or all of them.
-Noise = (
+Noise = Annotated[
     Callable[[int], Float[Tensor, "n *state"]]
     | Sequence[Float[Tensor, "n *state"]]
-    | Float[Tensor, "draws n *state"]
-)
+    | Float[Tensor, "draws n *state"],
+    Later("_noise"),
+]
 
 
+@checked
 def solve(
     model: Denoiser,
     *,
-    solver: Solver | Plan | str = DEFAULT_SOLVER,
-    nfe: int | None = None,
-    grid: Grid | str | Sequence[float] | None = None,
+    solver: AnySolver = DEFAULT_SOLVER,
+    nfe: Count | None = None,
+    grid: AnyGrid = None,
     span: Span = (None, None),
-    n: int = 1,
-    start: Float[Tensor, "n *state"] | None = None,
-    seed: int | None = None,
-    first: int = 0,
+    n: Count | None = None,
+    start: Annotated[Float[Tensor, "n *state"] | None, Later("checks.check_state")] = None,
+    seed: Annotated[int | None, Later("noise.check_seed")] = None,
+    first: Number = 0,
     noise: Noise | None = None,
-    keep: str | Iterable[str] | None = None,
+    keep: Keep | Iterable[Keep] | None = None,
     callback: Callable[[State], Any] | None = None,
     progress: bool = False,
-    device: torch.device | str | None = None,
+    device: Device | None = None,
     differentiable: bool = False,
     **options: Any,
 ) -> Solution:
@@ -67,7 +71,8 @@ def solve(
             does, else Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run
             ends on clean data, with the x̂0 of its last evaluation, unless ``span`` says otherwise.
-        n: number of samples, if ``start`` is not given.
+        n: number of samples, if ``start`` is not given; by default as many as the model has rows of
+            conditioning (``model.given(..., per_sample=...)``), else 1.
         start: the states to start from, at the first level, (n, *shape) or, where that is more, (n,
             *state_shape); by default drawn from the process's prior.
         seed: sample i's start and noise depend on (seed, i) alone. None draws a seed, see
@@ -91,22 +96,30 @@ def solve(
         NonFiniteError: the network returned NaN or Inf; the exception carries the state and the
             level.
     """
-    checks.check_model(model)
     run = checks.check_layout(model.process, solver, nfe, grid, span, options)
     drawn = start is None or (noise is None and run.plan is not None and run.plan.draws > 0)
     used = check_seed(seed) if drawn else None
+    if start is not None:
+        start = checks.check_state(model, "start", start, model.shape and model.state_shape)
+        n = len(start)
+    n = n or checks.samples_of(model, first)
+    model = checks.check_rows(model.in_run(), first, n)
     x = _begin(model, run.levels[0], n, start, used, first, device)
-    kept, draw = checks.check_keep(keep), _noise(noise, x, used, first)
+    kept, draw = (
+        frozenset([keep] if isinstance(keep, str) else keep or ()),
+        _noise(noise, x, used, first),
+    )
     return integrate(model, run, x, nfe, draw, used, kept, callback, progress, differentiable)
 
 
+@checked
 def sample(
     model: Denoiser,
     *,
-    n: int = 1,
-    batch_size: int | None = None,
-    seed: int | None = None,
-    first: int = 0,
+    n: Count | None = None,
+    batch_size: Count | None = None,
+    seed: Annotated[int | None, Later("noise.check_seed")] = None,
+    first: Number = 0,
     **arguments: Any,
 ) -> Float[Tensor, "n *shape"]:
     """``n`` samples from ``model``, shape (n, *shape). Arguments as in :func:`solve`.
@@ -118,33 +131,31 @@ def sample(
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`solve`.
     """
-    checks.check_model(model)
     if batch_size is None:
         return solve(model, n=n, seed=seed, first=first, **arguments).x
-    expect_value("batch_size", batch_size, "a positive integer")
     for name in ("start", "noise"):
         if arguments.get(name) is not None:
             raise ValueError(
                 f"{name} and batch_size cannot be combined: split {name} yourself and call once "
                 "for each part"
             )
-    checks.check_count(n)
-    seed = check_seed(seed)
+    n, seed = n or checks.samples_of(model, first), check_seed(seed)
+    if model.per_sample is None:
+        conditions.check_known(model.conditioning, first, n, f"batch_size={batch_size}")
+        model = model.given(per_sample=[])
     parts = [(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
     return torch.cat(
-        [
-            solve(model.rows(slice(i, j), n), n=j - i, seed=seed, first=first + i, **arguments).x
-            for i, j in parts
-        ]
+        [solve(model, n=j - i, seed=seed, first=first + i, **arguments).x for i, j in parts]
     )
 
 
+@checked
 def plan(
-    solver: Solver | str,
+    solver: Annotated[Solver | str, Later("checks.check_solver")],
     process: Process,
     *,
-    nfe: int | None = None,
-    grid: Grid | str | Sequence[float] | None = None,
+    nfe: Count | None = None,
+    grid: AnyGrid = None,
     span: Span = (None, None),
     **options: Any,
 ) -> Plan:
@@ -161,7 +172,6 @@ def plan(
         TypeError, ValueError: for arguments that do not fit, naming the argument, its value and
             what was expected.
     """
-    checks.check_process(process)
     chosen, on = checks.check_solver(process, solver, nfe, grid, options)
     if not chosen.fixed:
         near = min(
@@ -172,20 +182,24 @@ def plan(
             f"solver={solver!r} has no plan: its steps depend on the data, or are another "
             f"library's. Did you mean {near.name!r}?"
         )
-    laid = layout(chosen, process, on, nfe, checks.check_span(span)).plan
+    laid = layout(chosen, process, on, nfe, span).plan
     assert laid is not None
     return laid
 
 
 def _begin(
-    model: Denoiser, level: Level, n: int, start: Any, seed: int | None, first: int, device: Any
+    model: Denoiser,
+    level: Level,
+    n: int,
+    start: Tensor | None,
+    seed: int | None,
+    first: int,
+    device: Device | None,
 ) -> Tensor:
     if start is not None:
-        return checks.check_state(model, "start", start, model.state_shape)
-    checks.check_count(n)
-    checks.check_first(first)
+        return start
     assert seed is not None
-    place = torch.device(device) if device is not None else model.device
+    place = checks.check_device(device) if device is not None else model.device
     return model.process.prior(level) @ normal(
         seed, range(first, first + n), 0, model.state_shape, model.state_dtype, place
     )

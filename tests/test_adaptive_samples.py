@@ -81,7 +81,7 @@ def test_what_is_spent_adds_up():
         calls.append(len(x))
         return wild(x, t)
 
-    model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (5,))
+    model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (5,), per_sample=())
     solution = flowsolve.solve(
         model, solver="adaptive", start=starts(9, (5,), torch.float32, PROCESSES["vp"])
     )
@@ -113,11 +113,16 @@ def test_every_sample_is_asked_on_its_own_level():
     )
     for time in (None, "logsnr", lambda level: 3.0 * level.t):
         model = flowsolve.Denoiser(net, process, "x0", (4,), time=time)
-        whole = flowsolve.solve(model.given(y=y), solver="adaptive", start=x, **tolerances)
+        whole = flowsolve.solve(
+            model.given(y=y, per_sample=["y"]), solver="adaptive", start=x, **tolerances
+        )
         assert min(len(t) for t in seen) == 1 and any(len(t.unique()) > 3 for t in seen)
         for i in range(6):
             alone = flowsolve.sample(
-                model.given(y=y[i : i + 1]), solver="adaptive", start=x[i : i + 1], **tolerances
+                model.given(y=y[i : i + 1], per_sample=["y"]),
+                solver="adaptive",
+                start=x[i : i + 1],
+                **tolerances,
             )
             assert torch.equal(alone, whole.x[i : i + 1])
 

@@ -71,7 +71,7 @@ def test_numbers_of_any_library_are_numbers(hint, values, kind):
         (Sequence[float], "12", TypeError, "k='12': expected a sequence"),
         (Sequence[float], [1.0, "a"], TypeError, "k[1]='a': expected a finite number"),
         (tuple[Count, ...], (3, 0), ValueError, "k[1]=0: expected a positive integer"),
-        (tuple[float, float], (1.0,), ValueError, "expected a sequence of 2: a finite number"),
+        (tuple[float, float], (1.0,), ValueError, "expected a pair, each a finite number"),
         (list[tuple[int, int]], [(1, 2), (1, 2.5)], TypeError, "k[1][1]=2.5: expected an integer"),
         (float | Callable[..., Any], "x", TypeError, "expected a finite number or a function"),
         (flowsolve.VP, "vp", TypeError, "k='vp': expected a"),

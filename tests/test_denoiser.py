@@ -160,7 +160,8 @@ def test_conditioning_is_split_with_the_batch():
         return scale * x * y.view(-1, 1)
 
     labels = torch.arange(7.0)
-    model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (3,)).given(scale=0.1).given(y=labels)
+    model = flowsolve.Denoiser(net, PROCESSES["vp"], "eps", (3,)).given(scale=0.1)
+    model = model.given(y=labels, per_sample=["y"])
     whole = flowsolve.sample(model, n=7, seed=0, nfe=5)
     assert torch.equal(whole, flowsolve.sample(model, n=7, seed=0, nfe=5, batch_size=2))
     assert not torch.equal(

@@ -41,7 +41,7 @@ MODEL = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3, 4))
             "a grid of 3 steps costs 3 evaluations .*, but nfe=2",
         ),
         ({"grid": [1.0, 0.0], "span": (0.5, None)}, ValueError, "either grid=.* or span"),
-        ({"span": 0.5}, TypeError, "span=0.5: expected a pair"),
+        ({"span": 0.5}, TypeError, "span=0.5: expected a pair, each a finite number or None"),
         ({"span": (0.2, 0.7)}, ValueError, "not quieter than its start"),
         (
             {"solver": "torchdiffeq:rk4", "nfe": 3, "span": (1.0, 0.1)},
@@ -79,7 +79,8 @@ def test_solve(arguments, error, message):
 def test_a_bare_network_is_told_how_to_wrap_itself():
     with pytest.raises(
         TypeError,
-        match=r'flowsolve.Denoiser\(net, process=flowsolve.VP\(\), predicts="eps", '
+        match=r"model=.*: expected a denoiser; wrap the network .*"
+        r'flowsolve.Denoiser\(net, process=flowsolve.VP\(\), predicts="eps", '
         r"shape=\(3, 32, 32\)\)",
     ):
         flowsolve.sample(torch.nn.Linear(2, 2))
@@ -88,16 +89,16 @@ def test_a_bare_network_is_told_how_to_wrap_itself():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"net": 3}, TypeError, "net=3 is not callable"),
-        ({"process": "vp"}, TypeError, "process='vp' is not a process"),
+        ({"net": 3}, TypeError, r"net=3: expected a network called as net\(x, time"),
+        ({"process": "vp"}, TypeError, "process='vp': expected a process, such as"),
         (
             {"predicts": "epsilon"},
             ValueError,
             r"predicts='epsilon' is not known\. Did you mean 'eps'",
         ),
         ({"shape": ()}, ValueError, r"shape=\(\)"),
-        ({"shape": 3}, TypeError, "shape=3: expected a tuple"),
-        ({"shape": (3, 0)}, ValueError, "shape="),
+        ({"shape": 3}, TypeError, "shape=3: expected the shape of one sample"),
+        ({"shape": (3, 0)}, ValueError, r"shape\[1\]=0: expected a positive integer"),
         ({"time": "sigmas"}, ValueError, "Did you mean 'sigma'"),
         ({"predicts": 3}, TypeError, "predicts=3: expected a name such as"),
     ],
@@ -152,16 +153,11 @@ def test_eps_at_pure_noise_is_refused_with_the_way_out():
 
 
 def test_devices_and_batches():
-    class Meta(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = torch.nn.Parameter(torch.ones(1, device="meta"))
-
-    model = flowsolve.Denoiser(Meta(), PROCESSES["vp"], "eps", (3,))
-    with pytest.raises(
-        ValueError, match="start is on cpu, the network on meta; move one to the other"
-    ):
-        flowsolve.sample(model, start=torch.ones(2, 3))
+    with pytest.raises(ValueError, match="start is on meta, the network on None; move one to"):
+        flowsolve.sample(MODEL, start=torch.ones(2, 3, 4, device="meta"))
+    for device in ("meta", "gpu", "cuda:99", "cpu:x"):
+        with pytest.raises(ValueError, match=f"device='{device}' is not available"):
+            flowsolve.sample(MODEL, device=device)
     with pytest.raises(ValueError, match="batch_size=0"):
         flowsolve.sample(MODEL, n=3, batch_size=0)
     with pytest.raises(ValueError, match="start and batch_size cannot be combined"):

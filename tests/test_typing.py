@@ -154,7 +154,7 @@ def use(model: exact.Mixture) -> None:
     flowsolve.compare(model, solvers=("ddim",), nfe=(2,), start=kept.path[0], reference=x0)
     for correct in (flowsolve.clip(), flowsolve.dynamic_threshold()):
         network = flowsolve.Denoiser(problems.elementwise, process, "x0", shape, correct_x0=correct)
-        network.given(y=torch.arange(3)).rows(torch.tensor([0, 2]), 3)
+        network.given(y=torch.arange(3), per_sample=["y"]).rows(torch.tensor([0, 2]))
         network(x, t)
     levels = [process.level(time) for time in process.training_times(torch.rand(3)).tolist()]
     training.simple(model, x0, torch.randn(3, *model.state_shape, dtype=x0.dtype), levels)

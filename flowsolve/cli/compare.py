@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..comparison import figures
 
     model = options.model(arguments)
-    output = options.picture_file(arguments.output, "compare.png", model.shape, "--plot")
+    output = options.picture_file(arguments.output, "compare.png", model.data_shape, "--plot")
     if arguments.plot is not None:
         options.check_file(arguments.plot, figures.plot_formats())
     solvers = arguments.solvers or comparison.DEFAULT_SOLVERS

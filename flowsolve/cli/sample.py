@@ -99,12 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
     from ..solvers import find_solver
 
     model = options.model(arguments)
-    output = options.picture_file(arguments.output, "samples.png", model.shape, "--save-tensor")
+    output = options.picture_file(
+        arguments.output, "samples.png", model.data_shape, "--save-tensor"
+    )
     if arguments.save_tensor:
         options.check_file(arguments.save_tensor, pictures.TENSORS)
     elif output is None:
         raise Usage(
-            f"samples of shape {model.shape} are not pictures: "
+            f"samples of shape {model.data_shape} are not pictures: "
             "say where the numbers go, with --save-tensor"
         )
     try:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import check_layout, check_model, check_state
+from ..checked import read
+from ..checks import check_layout, check_state
 from ..denoiser import Denoiser
 from ..grids import Grid
 from ..noise import check_seed
@@ -129,10 +130,10 @@ def compare(
     rows, budgets = cases(model, solvers, nfe, grid, span)
     seed = check_seed(seed)
     if start is not None:
-        start = check_state(model, "start", start, model.state_shape)
+        start = check_state(model, "start", start, model.shape and model.state_shape)
         n = len(start)
     if reference is not None:
-        reference = check_state(model, "reference", reference, model.shape)
+        reference = check_state(model, "reference", reference, model.shape, data=True)
         if len(reference) != n:
             raise ValueError(
                 f"reference has {len(reference)} samples; expected {n}, one for each start"
@@ -191,7 +192,7 @@ def cases(
 ) -> tuple[tuple[Case, ...], tuple[int, ...]]:
     """The rows and the budgets of a comparison, all of them laid out. Raises TypeError or
     ValueError for what does not fit."""
-    check_model(model)
+    read("model", model, Denoiser)
     if isinstance(nfe, str) or not isinstance(nfe, (int, Iterable)):
         raise TypeError(f"nfe={nfe!r}: expected budgets, such as (5, 10, 20)")
     budgets = tuple(dict.fromkeys([nfe] if isinstance(nfe, int) else nfe))

@@ -41,6 +41,7 @@ class Law(torch.nn.Module):
         variances: Tensor,
     ) -> None:
         super().__init__()
+        self.eval()
         self.process, self.shape = process, shape
         self.register_buffer("log_weights", log_weights)
         self.register_buffer("means", means)

@@ -97,7 +97,7 @@ class Exact(Denoiser):
         spread = normal(law.means.shape[1]) * law.variances[k].sqrt()
         if law.basis is not None:
             spread = torch.einsum("be,bde->bd", spread, law.basis[k])
-        x = unmodes(self.process, law.means[k] + spread, self.shape)
+        x = unmodes(self.process, law.means[k] + spread, self.data_shape)
         if level is None:
             return x
         level = self._level(level)
@@ -196,7 +196,7 @@ class Gaussian(Mixture):
         ratio = ((a_t**2 * c + r_t**2) / (a_s**2 * c + r_s**2)).sqrt()
         d = y - a_s * mean
         d = d * ratio if law.basis is None else ((d @ law.basis[0]) * ratio) @ law.basis[0].T
-        return unmodes(self.process, a_t * mean + d, self.shape)
+        return unmodes(self.process, a_t * mean + d, self.data_shape)
 
     def _pair_flow(self, process: CLD, x: Tensor, s: Level, t: Level) -> Tensor:
         """Each eigenvector of the covariance is a process of its own, whose positions have c more

@@ -78,10 +78,10 @@ def ask(
     if basis is None:
         out = model.evaluate(x, level, times)
         watch.evaluated(x, out, level, linear)
-        return out if out.dtype == x.dtype else out.to(x.dtype)
+        return out
     # What a network takes and gives in float32 changes its basis in float32, as its own products
     # are, which costs less.
-    single = model.correct_x0 is None and model.dtype not in (None, torch.float64)
+    single = model.correct_x0 is None and model.net_dtype not in (None, torch.float64)
     out = model.evaluate(basis.back(x.float() if single else x), level, times)
     watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
-    return basis.into(out.float() if single else out.to(x.dtype)).to(x.dtype)
+    return basis.into(out).to(x.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditioning import divisible
 from ..coordinates import Coordinates
 from ..denoiser import Denoiser
 from ..operators import combine
@@ -88,9 +89,11 @@ class Live(Evaluator[Tensor]):
         self.spent.accepted.add_(accepted)
         self.spent.rejected.add_(rejected)
         # Only when half are done: the shapes that a network may be compiled or tuned for stay few.
+        if not divisible(self.model.net, self.model.conditioning, self.model.per_sample, len(x)):
+            return
         if 0 < 2 * int(running.sum()) <= (len(x) if self.rows is None else len(self.rows)):
             self.rows = running.nonzero().flatten()
-            self.part = self.model.rows(self.rows, len(x))
+            self.part = self.model.rows(self.rows)
 
     def arrive(self, x: Tensor, t: Level) -> None:
         self.reached(x, t)

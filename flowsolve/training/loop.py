@@ -173,9 +173,10 @@ def _trainable(model: Denoiser) -> torch.nn.Module:
 def _check(
     model: Denoiser, data: Tensor, labels: Tensor | None, null: int | None, drop: float
 ) -> None:
-    if data.shape[1:] != model.shape or len(data) == 0:
+    if data.shape[1:] != model.data_shape or len(data) == 0:
         raise ValueError(
-            f"data has shape {tuple(data.shape)}; expected (N, {', '.join(map(str, model.shape))})"
+            f"data has shape {tuple(data.shape)}; expected (N, "
+            f"{', '.join(map(str, model.data_shape))})"
         )
     if labels is not None and (labels.shape != (len(data),) or (drop > 0 and null is None)):
         raise ValueError(

@@ -51,7 +51,7 @@ def _output(model: Denoiser, x: Tensor, levels: Sequence[Level]) -> Tensor:
     factors = [scale for scale in scales if scale is not None]
     if factors:
         x = _each(factors, x)
-    dtype = model.dtype or x.dtype
+    dtype = model.net_dtype or x.dtype
     # As in Denoiser.times: never a half-precision time.
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     times = torch.tensor([model.label(level) for level in levels], dtype=wide, device=x.device)
