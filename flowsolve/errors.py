@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,6 +47,14 @@ def shown(value: Any, width: int = 200) -> str:
 def _nearest(typed: str, names: list[str]) -> list[str]:
     small = {name.lower(): name for name in names}
     return [small[name] for name in difflib.get_close_matches(typed, small, n=1, cutoff=0.5)]
+
+
+def warn(message: str) -> None:
+    """Warn of something in the call that the user made, wherever in the library it is found."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "flowsolve":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
 
 
 def register(what: str, known: dict[str, Any], name: str, cls: type) -> None:

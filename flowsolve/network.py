@@ -4,7 +4,6 @@ it cannot take what it was lent."""
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 from weakref import WeakSet
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .checked import Count, Must
+from .errors import warn
 from .processes import Level, Process
 from .typing import Float, Int
 
@@ -71,11 +71,9 @@ def warn_of_training(net: Any) -> None:
     """Warn, once for a module, that it is in training mode."""
     if isinstance(net, nn.Module) and net.training and net not in _WARNED:
         _WARNED.add(net)
-        warnings.warn(
+        warn(
             f"net: the network ({type(net).__name__}) is in training mode, in which dropout and "
-            "batch normalization change samples from call to call; call net.eval() first",
-            UserWarning,
-            stacklevel=4,
+            "batch normalization change samples from call to call; call net.eval() first"
         )
 
 
