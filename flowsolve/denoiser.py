@@ -91,18 +91,14 @@ class Denoiser:
     def __post_init__(self) -> None:
         object.__setattr__(self, "parametrization", find_parametrization(self.predicts))
         if not self.process.scalar:
+            matrices = f"A and R of {self.process!r} are matrices; expected "
             try:
                 self.parametrization.target(self.process, self.process.start)
             except Unsuited:
-                raise ValueError(
-                    f"predicts={self.predicts!r}: A and R of {self.process!r} are matrices; "
-                    'expected "eps" or "x0"'
-                ) from None
+                what = f"predicts={self.predicts!r}: "
+                raise ValueError(what + matrices + '"eps" or "x0"') from None
             if self.variance is not None:
-                raise ValueError(
-                    f"variance={self.variance!r}: A and R of {self.process!r} are matrices; "
-                    "expected None"
-                )
+                raise ValueError(f"variance={self.variance!r}: {matrices}None")
         if isinstance(self.time, str) and self.time not in TIMES:
             raise ValueError(unknown("time", self.time, TIMES))
         if self.shape is not None:
@@ -209,13 +205,9 @@ class Denoiser:
         self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> Float[Tensor, "n *state"]:
         """One evaluation of the network: its output o in the state's shape and dtype (and, with
-        ``correct_x0``, the corrected x̂0).
-
-        ``times`` is what :meth:`times` gives for ``level``, if the caller has it already.
-
-        Raises:
-            TypeError, ValueError: if what the network returns is not a tensor of x's shape.
-        """
+        ``correct_x0``, the corrected x̂0). ``times`` is what :meth:`times` gives for ``level``, if
+        the caller has it. Raises TypeError or ValueError for an output that is no tensor of x's
+        shape."""
         return self.evaluate_both(x, level, times)[0]
 
     def evaluate_both(
@@ -223,13 +215,21 @@ class Denoiser:
     ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
         """:meth:`evaluate`, and the second half of the channels of a network that learned its
         variance; None of others."""
+        (times,) = self.times([level], x) if times is None else (times,)
+        out = network.ask(self.net, self.input(x, level), times, self.conditioning)
+        return self.output(out, x, level)
+
+    def input(self, x: Float[Tensor, "n *state"], level: Level) -> Float[Tensor, "n *state"]:
+        """What the network is given for ``x``: a copy in its dtype, times its input scale."""
         scale = self.parametrization.input_scale(self.process, level)
         lent = (x if scale is None else scale @ x).to(self.net_dtype or x.dtype)
-        if lent is x:
-            lent = x.clone()  # the network may work in place
-        if times is None:
-            (times,) = self.times([level], x)
-        out = network.answer(network.ask(self.net, lent, times, self.conditioning), x)
+        return x.clone() if lent is x else lent  # the network may work in place
+
+    def output(
+        self, out: Any, x: Float[Tensor, "n *state"], level: Level
+    ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
+        """What :meth:`evaluate_both` makes of ``out``, which the network returned for ``x``."""
+        out = network.answer(out, x)
         # The coefficients meet it in the state's precision, whatever the network's.
         alone = self.parametrization.of_data
         out, spread = network.in_shape(out.to(x.dtype), x, self.process, alone, self.variance)

@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from .checks import check_layout, check_rows, check_state
+from .checks import check_layout, check_rows
 from .denoiser import Denoiser
 from .grids import Grid
 from .run import Span, integrate
 from .sampling import DEFAULT_SOLVER
 from .solvers import Solver
+from .starts import check_state
 from .typing import Float
 
 

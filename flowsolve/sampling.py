@@ -3,7 +3,7 @@ run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import torch
@@ -20,20 +20,13 @@ from .processes import Level, Process
 from .readers import Later
 from .run import Solution, Span, State, integrate, layout
 from .solvers import DEFAULT_NFE, Solver, solver_table
+from .starts import Noise, check_state, draws
 from .typing import Float
 
 __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
 
 #: The solver when the caller names none.
 DEFAULT_SOLVER = "auto"
-
-#: One draw, or all of them.
-Noise = Annotated[
-    Callable[[int], Float[Tensor, "n *state"]]
-    | Sequence[Float[Tensor, "n *state"]]
-    | Float[Tensor, "draws n *state"],
-    Later("_noise"),
-]
 
 
 @checked
@@ -45,7 +38,7 @@ def solve(
     grid: AnyGrid = None,
     span: Span = (None, None),
     n: Count | None = None,
-    start: Annotated[Float[Tensor, "n *state"] | None, Later("checks.check_state")] = None,
+    start: Annotated[Float[Tensor, "n *state"] | None, Later("check_state")] = None,
     seed: Annotated[int | None, Later("noise.check_seed")] = None,
     first: Number = 0,
     noise: Noise | None = None,
@@ -100,14 +93,14 @@ def solve(
     drawn = start is None or (noise is None and run.plan is not None and run.plan.draws > 0)
     used = check_seed(seed) if drawn else None
     if start is not None:
-        start = checks.check_state(model, "start", start, model.shape and model.state_shape)
+        start = check_state(model, "start", start, model.shape and model.state_shape)
         n = len(start)
     n = n or checks.samples_of(model, first)
     model = checks.check_rows(model.in_run(), first, n)
     x = _begin(model, run.levels[0], n, start, used, first, device)
     kept, draw = (
         frozenset([keep] if isinstance(keep, str) else keep or ()),
-        _noise(noise, x, used, first),
+        draws(noise, x, used, first),
     )
     return integrate(model, run, x, nfe, draw, used, kept, callback, progress, differentiable)
 
@@ -203,28 +196,3 @@ def _begin(
     return model.process.prior(level) @ normal(
         seed, range(first, first + n), 0, model.state_shape, model.state_dtype, place
     )
-
-
-def _noise(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Callable[[int], Tensor]:
-    if noise is None:
-        samples = range(first, first + len(x))
-        # The caller's start is as good as draw 0 of the streams, so steps use draws 1, 2, ...
-        # either way.
-        return lambda k: normal(seed or 0, samples, k + 1, x.shape[1:], x.dtype, x.device)
-
-    def draw(k: int) -> Tensor:
-        try:
-            z = noise(k) if callable(noise) else noise[k]
-        except IndexError:
-            raise ValueError(
-                f"noise has no draw number {k}; this run needs one for each of its stochastic steps"
-            ) from None
-        if not isinstance(z, Tensor) or z.shape != x.shape:
-            what = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-            raise ValueError(
-                f"noise: draw {k} has {what}; expected a tensor of the state's shape "
-                f"{tuple(x.shape)}"
-            )
-        return z.to(x)
-
-    return draw

@@ -15,14 +15,14 @@ operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
 processes.matrix processes.langevin processes.blurring processes.* processes
-coordinates parametrizations network conditioning denoiser corrections
+coordinates parametrizations network conditioning denoiser corrections starts
 grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
 solvers.churn solvers.restart solvers.score_sde solvers.walk solvers.adaptive solvers.bridges
 solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
-plans.program plans.trace plans.equality plans.table plans.files plans.plan
-plans.bind plans.loop plans
+plans.program plans.trace plans.equality plans.table plans.files
+plans.bind plans.loop plans.push plans.rest plans.plan plans
 run.record run.layout run.live run.integrate run
 checks sampling encoding
 exact.reduction exact.laws exact.mixtures exact

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from ..checked import read
-from ..checks import check_layout, check_state
+from ..checks import check_layout
 from ..denoiser import Denoiser
 from ..grids import Grid
 from ..noise import check_seed
 from ..run import BudgetExceeded, NonFiniteError, Span, progress_bar
 from ..sampling import solve
 from ..solvers import Solver, name_of, options_of
+from ..starts import check_state
 from ..typing import Float
 from . import figures
 from .result import Measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +12,7 @@ from ..denoiser import Denoiser
 from ..operators import Basis
 from ..parametrizations import Linear
 from ..processes import Level
-from .bind import Ask, Sum, bind
-from .plan import Plan
+from .bind import Ask, Bound, Sum
 from .program import Draw
 
 
@@ -35,34 +34,59 @@ class Watch(Protocol):
         ...
 
 
-def play(
-    plan: Plan, model: Denoiser, x: Tensor, noise: Callable[[int], Tensor], watch: Watch
-) -> Tensor:
-    """The state at the end of a run from ``x``; ``noise(k)`` gives the k-th draw. ``x`` is not
-    modified."""
-    bound = bind(plan.program, model.answers, model.process)
-    basis = bound.basis
-    values: list[Any] = [None] * bound.size
-    values[0] = x if basis is None else basis.into(x)
-    times = model.times(bound.asked, x)
-    for item, free in bound.items:
-        if isinstance(item, Sum):
-            out, terms, operators, reuse = item
-            values[out] = operators[0].sum_of(operators, [values[v] for v in terms], reuse)
-        elif isinstance(item, Ask):
-            at, out, number, level, linear = item
-            values[out] = ask(model, values[at], level, linear, watch, times[number], basis)
-        elif isinstance(item, Draw):
-            drawn = noise(item.number)
-            values[item.out] = drawn if basis is None else basis.into(drawn)
-        else:
-            x = values[item.x]
-            seen = basis.back(x) if basis is not None and watch.looks else x
-            if watch.arrived(seen, item.level):
+class Run:
+    """A plan on its way, from one question to the network to the next: all of a run's state, and
+    all of its arithmetic. :func:`play` asks a denoiser, :class:`~flowsolve.plans.Push` whoever
+    holds it.
+
+    Attributes:
+        bound: what is computed.
+        at: the number of the item that comes next.
+        values: what is known of the numbered values, in the bound program's basis.
+        x: the state on the last level that was reached.
+        stopped: whether ``watch`` ended the run.
+    """
+
+    def __init__(
+        self, bound: Bound, x: Tensor, noise: Callable[[int], Tensor], watch: Watch
+    ) -> None:
+        self.bound, self.noise, self.watch = bound, noise, watch
+        self.at, self.stopped = 0, False
+        self.x = x if bound.basis is None else bound.basis.into(x)
+        self.values: list[Any] = [None] * bound.size
+        self.values[0] = self.x
+
+    def questions(self) -> Iterator[Ask]:
+        """Compute up to each evaluation, and give what is to be asked there: who has the answer
+        puts it into :attr:`values`, in the state's dtype and the bound program's basis, before
+        asking for the next."""
+        values, basis, n = self.values, self.bound.basis, self.at
+        for item, free in self.bound.items[n:]:
+            n += 1
+            if isinstance(item, Sum):
+                out, terms, operators, reuse = item
+                values[out] = operators[0].sum_of(operators, [values[v] for v in terms], reuse)
+            elif isinstance(item, Ask):
+                yield item
+            elif isinstance(item, Draw):
+                drawn = self.noise(item.number)
+                values[item.out] = drawn if basis is None else basis.into(drawn)
+            else:
+                self.at, self.x = n, values[item.x]
+                x = basis.back(self.x) if basis is not None and self.watch.looks else self.x
+                self.stopped = bool(self.watch.arrived(x, item.level))
+            for v in free:
+                values[v] = None
+            if self.stopped:
                 break
-        for v in free:
-            values[v] = None
-    return x if basis is None else basis.back(x)
+
+    def through(self, model: Denoiser) -> Tensor:
+        """The state at the end, with every answer from ``model``."""
+        times, values = model.times(self.bound.asked, self.x), self.values
+        basis, watch = self.bound.basis, self.watch
+        for at, out, number, level, linear in self.questions():
+            values[out] = ask(model, values[at], level, linear, watch, times[number], basis)
+        return self.x if basis is None else basis.back(self.x)
 
 
 def ask(
@@ -79,9 +103,16 @@ def ask(
         out = model.evaluate(x, level, times)
         watch.evaluated(x, out, level, linear)
         return out
+    out = model.evaluate(shown(model, x, basis), level, times)
+    watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
+    return basis.into(out).to(x.dtype)
+
+
+def shown(model: Denoiser, x: Tensor, basis: Basis | None) -> Tensor:
+    """What a denoiser is asked at, for the state ``x`` in ``basis``."""
+    if basis is None:
+        return x
     # What a network takes and gives in float32 changes its basis in float32, as its own products
     # are, which costs less.
     single = model.correct_x0 is None and model.net_dtype not in (None, torch.float64)
-    out = model.evaluate(basis.back(x.float() if single else x), level, times)
-    watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
-    return basis.into(out).to(x.dtype)
+    return basis.back(x.float() if single else x)

@@ -8,16 +8,28 @@ what it does is written down as a short program of linear combinations with floa
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from torch import Tensor
+
+from ..denoiser import Denoiser
+from ..noise import check_seed
 from ..output import write
+from ..parametrizations import Parametrization
 from ..processes import Level, Process
 from ..solvers import Step
+from ..starts import Noise, check_state, draws
+from ..typing import Float
 from . import equality, files
+from .bind import bind
+from .loop import Run, Watch
 from .program import Arrive, Evaluate, Program
+from .push import Push, outside
+from .rest import cut, remaining
 from .table import table
 from .trace import trace
 
@@ -36,11 +48,22 @@ class Plan:
     """
 
     program: Program
+    #: What it was traced from; None of a plan that was loaded or unpickled, which is its numbers.
+    origin: tuple[Process, tuple[Step, ...]] | None = None
 
     @classmethod
     def trace(cls, process: Process, steps: Sequence[Step]) -> Plan:
         """The plan of a run made of these steps."""
-        return cls(trace(process, steps))
+        return cls(trace(process, steps), (process, tuple(steps)))
+
+    def __reduce__(self) -> Any:
+        return Plan, (self.program,)  # solvers may have functions for options
+
+    def __copy__(self) -> Plan:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Plan:
+        return self
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -101,6 +124,71 @@ class Plan:
             expected = f"a {files.FORMAT} of version {files.VERSION}, as Plan.save writes it"
             raise ValueError(f"{os.fspath(path)}: {error}; expected {expected}") from error
 
+    def rest(self, k: int) -> Plan:
+        """The plan that begins with evaluation number ``k`` of this one, from 0, and asks on the
+        same levels from there: ``nfe - k`` evaluations. Its start is a state on
+        ``plan.rest(k).levels[0]``, such as data with noise of that level (img2img).
+
+        What came before is not known to it: a multistep method warms up again. Where ``k`` is in
+        the middle of a step, the evaluations left of that are DDIM steps between their levels, or
+        the forward process's where one goes up (Restart).
+
+        Raises:
+            ValueError: if no evaluation is left; and if the plan was loaded or unpickled, and is
+                the numbers of a method that remembers.
+        """
+        if not 0 <= k < self.nfe:
+            raise ValueError(
+                f"k={k!r}: expected an integer with 0 <= k < {self.nfe}, the plan's nfe"
+            )
+        if self.origin is not None:
+            process, steps = self.origin
+            return Plan.trace(process, remaining(self.program, steps, k))
+        program = cut(self.program, k)
+        if program is None:
+            raise ValueError(
+                f"k={k}: this plan was read from a file or unpickled, so that it is its numbers "
+                "alone, and those from here on go with what was computed before; make it again "
+                "with flowsolve.plan(...), which knows the solver, or take the rest first"
+            )
+        return Plan(program)
+
+    def push(
+        self,
+        model: Denoiser | Parametrization | str,
+        process: Process | None = None,
+        *,
+        start: Float[Tensor, "n *state"],
+        seed: int | None = None,
+        first: int = 0,
+        noise: Noise | None = None,
+    ) -> Push:
+        """A run whose loop is the caller's::
+
+            run = plan.push(model, start=x)
+            while not run.done:
+                run.tell(net(run.input, run.time))
+            run.x  # what flowsolve.solve(model, solver=plan, start=x).x is, to the bit
+
+        Args:
+            model: a :class:`~flowsolve.Denoiser`, whose network is not asked; or what the network
+                predicts, as a Denoiser's ``predicts``, and then its ``process``.
+            start: the states to start from, (n, *state), on ``plan.levels[0]``.
+            seed, first, noise: of a plan that draws noise, as in :func:`flowsolve.solve`.
+
+        Raises:
+            TypeError, ValueError: for arguments that do not fit.
+        """
+        if isinstance(model, Denoiser):
+            if process is not None:
+                raise ValueError(f"process={process!r} cannot be given beside a Denoiser")
+        else:
+            model = outside(model, process, start)
+        self.check(model.process)
+        x = check_state(model, "start", start, model.state_shape)
+        used = check_seed(seed) if noise is None and self.draws else None
+        return Push(self.program, model, x, draws(noise, x, used, first), used)
+
     def check(self, process: Process) -> None:
         """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""
         _check(self.program, process)
@@ -120,3 +208,11 @@ def _check(program: Program, process: Process) -> None:
                 f"solver: this plan was made for another process. It has {level}; the model's "
                 f"{type(process).__name__} {has}"
             )
+
+
+def play(
+    plan: Plan, model: Denoiser, x: Tensor, noise: Callable[[int], Tensor], watch: Watch
+) -> Tensor:
+    """The state at the end of a run from ``x``; ``noise(k)`` gives the k-th draw. ``x`` is not
+    modified."""
+    return Run(bind(plan.program, model.answers, model.process), x, noise, watch).through(model)

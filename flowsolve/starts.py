@@ -1,0 +1,71 @@
+"""What callers give to a run: states, and noise of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from .denoiser import Denoiser
+from .noise import normal
+from .readers import Later
+from .typing import Float
+
+#: One draw, or all of them.
+Noise = Annotated[
+    Callable[[int], Float[Tensor, "n *state"]]
+    | Sequence[Float[Tensor, "n *state"]]
+    | Float[Tensor, "draws n *state"],
+    Later("draws"),
+]
+
+
+def check_state(
+    model: Denoiser, name: str, x: Any, shape: tuple[int, ...] | None, data: bool = False
+) -> Tensor:
+    """``x`` of shape (n, *shape), in a dtype of the model's states; of a shape of None, any that
+    the process has for its states, or for ``data``. Raises TypeError or ValueError naming it
+    ``name``."""
+    expected = f"(n, {', '.join(map(str, shape))})" if shape is not None else "(n, *shape)"
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
+    if x.ndim >= 2 and shape is None:
+        inner = tuple((x if data else model.process.data(x)).shape[1:])
+        shape = inner if data else model.process.state_shape(inner)
+    if shape is None or tuple(x.shape[1:]) != shape or x.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
+    if x.is_meta or (model.device is not None and x.device != model.device):
+        raise ValueError(
+            f"{name} is on {x.device}, the network on {model.device}; move one to the other"
+        )
+    least = torch.float32 if model.process.scalar else torch.float64
+    return x if x.dtype == torch.float64 else x.to(least)
+
+
+def draws(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Callable[[int], Tensor]:
+    """The k-th draw of a run from ``x``: the caller's, or of the streams of ``seed``."""
+    if noise is None:
+        samples = range(first, first + len(x))
+        # The caller's start is as good as draw 0 of the streams, so steps use draws 1, 2, ...
+        # either way.
+        return lambda k: normal(seed or 0, samples, k + 1, x.shape[1:], x.dtype, x.device)
+
+    def draw(k: int) -> Tensor:
+        try:
+            z = noise(k) if callable(noise) else noise[k]
+        except IndexError:
+            raise ValueError(
+                f"noise has no draw number {k}; this run needs one for each of its stochastic steps"
+            ) from None
+        if not isinstance(z, Tensor) or z.shape != x.shape:
+            what = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+            raise ValueError(
+                f"noise: draw {k} has {what}; expected a tensor of the state's shape "
+                f"{tuple(x.shape)}"
+            )
+        return z.to(x)
+
+    return draw
