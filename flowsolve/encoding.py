@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
-from .checks import check_layout, check_rows
+from .checked import Count, checked
+from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
-from .grids import Grid
+from .readers import Later
 from .run import Span, integrate
 from .sampling import DEFAULT_SOLVER
-from .solvers import Solver
 from .starts import check_state
 from .typing import Float
 
 
+@checked
 def encode(
     model: Denoiser,
-    x: Float[Tensor, "n *shape"],
+    x: Annotated[Float[Tensor, "n *shape"], Later("check_state")],
     *,
-    solver: Solver | str = DEFAULT_SOLVER,
-    nfe: int | None = None,
-    grid: Grid | str | Sequence[float] | None = None,
+    solver: AnySolver = DEFAULT_SOLVER,
+    nfe: Count | None = None,
+    grid: AnyGrid = None,
     span: Span = (None, None),
     progress: bool = False,
     differentiable: bool = False,
@@ -31,10 +31,11 @@ def encode(
 ) -> Float[Tensor, "n *state"]:
     """The noise that the ODE carries to ``x``: x0 → x_T (arXiv 2010.02502, section 5.4).
 
-    ``x`` is taken for the state at the quietest noisy level of the grid, where the little noise
-    that is missing changes it by that level's σ; then the grid is walked upward.
-    ``flowsolve.solve(model, start=encode(model, x, ...), ...)`` with the same solver and grid
-    brings x back, up to the error of the solver.
+    The levels are those on which ``sample`` with the same solver, budget and grid asks, from the
+    quiet end to the noisy one, for as many evaluations. The first is spent where the data end,
+    x_q = A_q x0 + R_q ε̂(A_q x0, q) at the quietest noisy level q; the others go up from there.
+    ``flowsolve.solve(model, start=encode(model, x, ...), ...)`` brings x back, up to the error of
+    the solver. A ``span`` that ends on a noisy level takes x for a state there.
 
     Args:
         x: data, (n, *shape).
@@ -46,7 +47,15 @@ def encode(
     """
     model, x = model.in_run(), check_state(model, "x", x, model.shape, data=True)
     model, x = check_rows(model, 0, len(x)), model.process.state(x)
-    run = check_layout(model.process, solver, nfe, grid, span, options, upward=True)
+    arguments = (model.process, solver, nfe, grid, span, options)
+    try:
+        run = check_layout(*arguments, upward=True)
+    except ValueError as error:
+        if _draws(*arguments):
+            raise ValueError(
+                f"solver={solver!r} draws noise; encoding needs a deterministic solver: {error}"
+            ) from None
+        raise
 
     def no_noise(k: int) -> Tensor:
         raise ValueError(f"solver={solver!r} draws noise; encoding needs a deterministic solver")
@@ -54,3 +63,12 @@ def encode(
     return integrate(
         model, run, x, nfe, no_noise, None, progress=progress, differentiable=differentiable
     ).x
+
+
+def _draws(*arguments: Any) -> bool:
+    """Whether the run downward, if there is one, draws noise."""
+    try:
+        plan = check_layout(*arguments).plan
+    except (TypeError, ValueError):
+        return False
+    return plan is not None and plan.draws > 0

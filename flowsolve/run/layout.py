@@ -35,7 +35,7 @@ def layout(
     """Levels, steps and plan of a run; cached, since coefficients do not depend on the model or the
     data.
 
-    With ``upward`` the run goes from the grid's quietest noisy level to its noisiest.
+    With ``upward`` the same grid is walked from its quiet end to its noisy one.
 
     Raises:
         ValueError: for a grid and a budget that do not fit together, and for a solver that makes no
@@ -86,13 +86,12 @@ def _levels(
     else:
         nfe = DEFAULT_NFE if nfe is None else nfe
         clean = (end or process.clean).clean
-        if upward:
-            nfe += clean  # no evaluation goes into a last step to clean data
         grid = find_grid(grid, process)
         # The start is not always the process's: the paper's τ starts below it.
         beginning = grid.levels(process, nfe, start, end)[0]
         n = count_steps(solver, nfe, beginning, clean)
-        levels = grid.levels(process, n + (upward and clean), start, end)
+        levels = grid.levels(process, n, start, end)
     if upward:
-        levels = tuple(level for level in reversed(levels) if not level.clean)
+        adaptive = solver.evaluations is None
+        levels = tuple(level for level in reversed(levels) if not (adaptive and level.clean))
     return levels, nfe

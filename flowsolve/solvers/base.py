@@ -125,3 +125,21 @@ class Hold(Solver):
     def step(self, ode: Ode[V], x: V, s: Level, t: Level, past: Past[V]) -> tuple[V, Past[V]]:
         p = ode(x, s)
         return ode.move(x, s, t, p), (Evaluation(s, x, p, ode.coordinates), *past)
+
+
+@dataclass(frozen=True)
+class Rise(Solver):
+    """From clean data up to the quietest noisy level q, x_q = A_q x0 + R_q ε̂(A_q x0, q): the noise
+    that the ODE brings to x0 is what the network sees in it there."""
+
+    @property
+    def coordinates(self) -> Coordinates:
+        return NOISE
+
+    @property
+    def order(self) -> int:
+        return 1
+
+    def step(self, ode: Ode[V], x: V, s: Level, t: Level, past: Past[V]) -> tuple[V, Past[V]]:
+        x = ode.evaluator.settle((t.A @ s.A.inverse()) @ x)
+        return x + t.R @ ode(x, t), ()

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..processes import Level
-from .base import Solver
+from .base import Rise, Solver
 from .ode import Evaluator, Ode, Past, V
 
 
@@ -22,7 +22,10 @@ class Step(NamedTuple):
 def steps_of(solver: Solver, levels: Sequence[Level], nfe: int | None) -> tuple[Step, ...]:
     """The run of ``solver`` over ``levels`` with at most ``nfe`` evaluations (None: as many as
     whole steps need). The step onto clean data is of one evaluation, and the solver's own
-    choice."""
+    choice; so is the step from it, of a run upward whose solver has no way of its own there."""
+    if levels[0].clean and solver.evaluations is not None:
+        first = Step(Rise(), levels[0], levels[1])
+        return (first, *steps_of(solver, levels[1:], None if nfe is None else nfe - 1))
     clean = levels[-1].clean
     noisy = levels[:-1] if clean else levels
     rules: list[Solver] = solver.rules(noisy, None if nfe is None else nfe - clean)

@@ -162,7 +162,8 @@ class Multistep(Solver):
 
     def rules(self, levels: Sequence[Level], budget: int | None) -> list[Solver]:
         n = len(levels) - 1
-        count, extra = self._starting(levels[0])
+        # A run upward is paid as the one down the same levels is: by their noisy end.
+        count, extra = self._starting(max(levels[0], levels[-1], key=lambda level: level.t))
         if self.starter is None or (budget is not None and n + extra > budget):
             return [self] * n
         return [self.starter.solver] * min(count, n) + [self] * (n - count)
