@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import torch
 
 from . import conditioning as conditions
-from .checked import Must
 from .denoiser import Denoiser
 from .grids import Explicit, Grid, find_grid
 from .plans import Plan
@@ -21,8 +20,6 @@ from .solvers import DEFAULT_NFE, Solver, find_solver
 #: A solver, and a grid, as users write them.
 AnySolver = Annotated[Solver | Plan | str, Later("check_solver")]
 AnyGrid = Annotated[Grid | str | Sequence[float] | None, Later("find_grid")]
-#: The number of a sample.
-Number = Annotated[int, Must(lambda v: 0 <= v < 2**63, "an integer from 0 to 2**63 - 1")]
 #: What a solution may keep.
 Keep = Literal["path", "x0"]
 #: Where tensors may be.

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import checks
 from . import conditioning as conditions
 from .checked import Count, checked
-from .checks import AnyGrid, AnySolver, Device, Keep, Number
+from .checks import AnyGrid, AnySolver, Device, Keep
 from .denoiser import Denoiser
 from .noise import check_seed, normal
 from .plans import Plan
@@ -20,7 +20,7 @@ from .processes import Level, Process
 from .readers import Later
 from .run import Solution, Span, State, integrate, layout
 from .solvers import DEFAULT_NFE, Solver, solver_table
-from .starts import Noise, check_state, draws
+from .starts import Noise, Number, check_state, draws
 from .typing import Float
 
 __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from .checked import Must
 from .denoiser import Denoiser
 from .noise import normal
 from .readers import Later
 from .typing import Float
 
+#: The number of a sample.
+Number = Annotated[int, Must(lambda v: 0 <= v < 2**63, "an integer from 0 to 2**63 - 1")]
 #: One draw, or all of them.
 Noise = Annotated[
     Callable[[int], Float[Tensor, "n *state"]]

@@ -43,7 +43,7 @@ class Recorder(torch.nn.Module):
 
 
 def recorded(process: Process) -> tuple[Recorder, flowsolve.Denoiser]:
-    net = Recorder()
+    net = Recorder().eval()
     return net, flowsolve.Denoiser(net, process, "eps", (3,), dtype=F64, time="t")
 
 

@@ -67,7 +67,7 @@ def test_push_on_matrices(name, solver):
     plan = flowsolve.plan(solver, process, nfe=6)
     end, _ = pushed(plan, model, x, seed=1)
     whole = flowsolve.solve(model, solver=solver, nfe=6, start=x, seed=1)
-    assert end.shape == (3, *model.shape) and torch.equal(end, whole.x)
+    assert end.shape == (3, *model.data_shape) and torch.equal(end, whole.x)
     # The data's shape comes from the states.
     run = plan.push("x0", process, start=x, seed=1)
     while not run.done:
@@ -131,7 +131,7 @@ def test_outputs_as_networks_give_them():
         wrapped = network(VP, net=lambda x, t, wrap=wrap: wrap(elementwise(x, t)))
         assert torch.equal(flowsolve.sample(wrapped, solver=plan, start=x), end)
     run = plan.push(model, start=x)
-    for wrong, error in (([x], TypeError), ((x, x), TypeError), (x[:1], ValueError)):
+    for wrong, error in ((None, TypeError), ((x, x), TypeError), (x[:1], ValueError)):
         with pytest.raises(error, match="the network returned"):
             run.tell(wrong)
     assert run.nfe == 0
@@ -177,7 +177,7 @@ def test_replace_puts_another_state_in_its_place(solver, name):
     for wrong, error in ((x[:1], ValueError), ([x], TypeError), (None, TypeError)):
         with pytest.raises(error, match="x has"):
             run.replace(wrong)  # type: ignore[arg-type]
-    z, data = start_of(model, seed=2), torch.ones(3, *model.shape, dtype=F64)
+    z, data = start_of(model, seed=2), torch.ones(3, *model.data_shape, dtype=F64)
     known = torch.zeros(model.state_shape, dtype=torch.bool)
     known[..., 0] = True
     seen = []

@@ -149,6 +149,10 @@ def use(model: exact.Mixture) -> None:
     flowsolve.solve(model, nfe=3, n=2, seed=0, callback=lambda state: state.step == 2)
     flowsolve.sample(model, nfe=3, n=3, seed=0, batch_size=2)
     flowsolve.encode(model, x0, nfe=3)
+    run = flowsolve.plan("ddpm", process, nfe=3).push(model, start=kept.path[0], noise=noise)
+    run.replace(run.x)
+    while not run.done:
+        run.tell(model.net(run.input, run.time))
     measured = flowsolve.compare(model, solvers=("ddim", "ddpm"), nfe=(2, 3), n=3)
     assert measured.rmse.shape == measured.median.shape == (2, 2)
     flowsolve.compare(model, solvers=("ddim",), nfe=(2,), start=kept.path[0], reference=x0)

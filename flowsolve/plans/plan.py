@@ -12,17 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
+from ..checked import checked
 from ..denoiser import Denoiser
 from ..noise import check_seed
 from ..output import write
 from ..parametrizations import Parametrization
 from ..processes import Level, Process
+from ..readers import Later
 from ..solvers import Step
-from ..starts import Noise, check_state, draws
+from ..starts import Noise, Number, check_state, draws
 from ..typing import Float
 from . import equality, files
 from .bind import bind
@@ -103,6 +105,7 @@ class Plan:
             "there. The last line is the result.\n"
         ) + table(self.program)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file: JSON, with every number in full. It appears complete or not at
         all."""
@@ -110,6 +113,7 @@ class Plan:
         write(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
+    @checked
     def load(cls, path: str | os.PathLike[str]) -> Plan:
         """The plan in a file that :meth:`save` wrote.
 
@@ -124,6 +128,7 @@ class Plan:
             expected = f"a {files.FORMAT} of version {files.VERSION}, as Plan.save writes it"
             raise ValueError(f"{os.fspath(path)}: {error}; expected {expected}") from error
 
+    @checked
     def rest(self, k: int) -> Plan:
         """The plan that begins with evaluation number ``k`` of this one, from 0, and asks on the
         same levels from there: ``nfe - k`` evaluations. Its start is a state on
@@ -153,14 +158,15 @@ class Plan:
             )
         return Plan(program)
 
+    @checked
     def push(
         self,
-        model: Denoiser | Parametrization | str,
+        model: Annotated[Denoiser | Parametrization | str, Later("find_parametrization")],
         process: Process | None = None,
         *,
-        start: Float[Tensor, "n *state"],
-        seed: int | None = None,
-        first: int = 0,
+        start: Annotated[Float[Tensor, "n *state"], Later("check_state")],
+        seed: Annotated[int | None, Later("check_seed")] = None,
+        first: Number = 0,
         noise: Noise | None = None,
     ) -> Push:
         """A run whose loop is the caller's::
@@ -182,10 +188,11 @@ class Plan:
         if isinstance(model, Denoiser):
             if process is not None:
                 raise ValueError(f"process={process!r} cannot be given beside a Denoiser")
+            model = model.in_run()
         else:
-            model = outside(model, process, start)
+            model = outside(model, process)
         self.check(model.process)
-        x = check_state(model, "start", start, model.state_shape)
+        x = check_state(model, "start", start, model.shape and model.state_shape)
         used = check_seed(seed) if noise is None and self.draws else None
         return Push(self.program, model, x, draws(noise, x, used, first), used)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..parametrizations import Linear
+from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
 from ..typing import Float
 from .bind import Ask, bind
@@ -138,17 +138,14 @@ class Push:
         return shown(self._model, self._run.values[asked.x], self._run.bound.basis)
 
 
-def outside(predicts: Any, process: Any, start: Any) -> Denoiser:
-    """A denoiser whose network is not here, for states like ``start``."""
-    if not isinstance(process, Process):
+def outside(predicts: str | Parametrization, process: Process | None) -> Denoiser:
+    """A denoiser whose network is not here."""
+    if process is None:
         raise TypeError(
-            f"process={process!r}: expected the process the network was trained on, such as "
+            "process=None: expected the process the network was trained on, such as "
             "flowsolve.VP(), since the model is no Denoiser that knows it"
         )
-    if not isinstance(start, Tensor) or start.ndim < 2:
-        what = f"of shape {tuple(start.shape)}" if isinstance(start, Tensor) else type(start)
-        raise TypeError(f"start is {what}; expected a tensor of states, (n, *state)")
-    return Denoiser(_nobody, process, predicts, tuple(process.data(start).shape[1:]))
+    return Denoiser(_nobody, process, predicts)
 
 
 def _nobody(x: Tensor, t: Tensor) -> Tensor:
