@@ -13,6 +13,7 @@ from . import checks
 from . import conditioning as conditions
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
+from .continuing import check_rest
 from .denoiser import Denoiser
 from .noise import check_seed, normal
 from .plans import Plan
@@ -38,7 +39,7 @@ def solve(
     grid: AnyGrid = None,
     span: Span = (None, None),
     n: Count | None = None,
-    start: Annotated[Float[Tensor, "n *state"] | None, Later("check_state")] = None,
+    start: Annotated[Float[Tensor, "n *state"] | Solution | None, Later("check_state")] = None,
     seed: Annotated[int | None, Later("noise.check_seed")] = None,
     first: Number = 0,
     noise: Noise | None = None,
@@ -67,7 +68,12 @@ def solve(
         n: number of samples, if ``start`` is not given; by default as many as the model has rows of
             conditioning (``model.given(..., per_sample=...)``), else 1.
         start: the states to start from, at the first level, (n, *shape) or, where that is more, (n,
-            *state_shape); by default drawn from the process's prior.
+            *state_shape); by default drawn from the process's prior. Or the :class:`Solution` of a
+            run that ``callback`` stopped: that run goes on, with what the solver remembers and the
+            seed it had, to the bit as if it had not been stopped. What says how to run (``solver``
+            to ``span``, ``first``) is left out, or said again as it was; ``nfe`` and ``grid`` of
+            the new solution are those of its part. From another state it goes on if ``start.x``
+            has been changed.
         seed: sample i's start and noise depend on (seed, i) alone. None draws a seed, see
             ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
@@ -89,7 +95,13 @@ def solve(
         NonFiniteError: the network returned NaN or Inf; the exception carries the state and the
             level.
     """
-    run = checks.check_layout(model.process, solver, nfe, grid, span, options)
+    rest = None
+    if isinstance(start, Solution):
+        said = None if solver == DEFAULT_SOLVER else solver
+        run, (_, rest, first) = check_rest(model, start, first, said, nfe, grid, span, options)
+        seed, start = start.seed if seed is None else seed, start.x
+    else:
+        run = checks.check_layout(model.process, solver, nfe, grid, span, options)
     drawn = start is None or (noise is None and run.plan is not None and run.plan.draws > 0)
     used = check_seed(seed) if drawn else None
     if start is not None:
@@ -102,7 +114,8 @@ def solve(
         frozenset([keep] if isinstance(keep, str) else keep or ()),
         draws(noise, x, used, first),
     )
-    return integrate(model, run, x, nfe, draw, used, kept, callback, progress, differentiable)
+    how = (kept, callback, progress, differentiable, first, rest)
+    return integrate(model, run, x, nfe, draw, used, *how)
 
 
 @checked

@@ -24,7 +24,7 @@ solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans
 run.record run.layout run.live run.integrate run
-checks sampling encoding
+checks continuing sampling encoding
 exact.reduction exact.laws exact.mixtures exact
 pictures
 training.objectives training.bounds training.loop training

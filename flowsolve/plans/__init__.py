@@ -1,6 +1,7 @@
 """Plans: a fixed-step solver on a grid, traced, bound to what a network predicts, and played."""
 
-from .loop import Run, Watch, ask
+from .bind import bind
+from .loop import Remains, Run, Watch, ask
 from .plan import Plan, play
 from .program import Arrive, Combine, Draw, Evaluate, Program
 from .push import Push
@@ -13,8 +14,10 @@ __all__ = [
     "Plan",
     "Program",
     "Push",
+    "Remains",
     "Run",
     "Watch",
     "ask",
+    "bind",
     "play",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..operators import Basis
-from ..parametrizations import Linear
-from ..processes import Level
-from .bind import Ask, Bound, Sum
-from .program import Draw
+from ..parametrizations import Linear, Parametrization
+from ..processes import Level, Process
+from .bind import Ask, Bound, Item, Sum, bind
+from .program import Arrive, Draw, Program
 
 
 class Watch(Protocol):
@@ -56,6 +57,11 @@ class Run:
         self.values: list[Any] = [None] * bound.size
         self.values[0] = self.x
 
+    @property
+    def known(self) -> dict[int, Tensor]:
+        """Copies of the values that are still to be read."""
+        return {v: value.clone() for v, value in enumerate(self.values) if value is not None}
+
     def questions(self) -> Iterator[Ask]:
         """Compute up to each evaluation, and give what is to be asked there: who has the answer
         puts it into :attr:`values`, in the state's dtype and the bound program's basis, before
@@ -87,6 +93,55 @@ class Run:
         for at, out, number, level, linear in self.questions():
             values[out] = ask(model, values[at], level, linear, watch, times[number], basis)
         return self.x if basis is None else basis.back(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Remains:
+    """What is left of a run that was stopped after a step. It can be pickled.
+
+    Attributes:
+        program, answers, process: what was bound.
+        at: the number of the bound item that comes next.
+        values: what is known and still to be read, in copies of its own.
+    """
+
+    program: Program
+    answers: Parametrization
+    process: Process
+    at: int
+    values: dict[int, Tensor]
+
+    @property
+    def _items(self) -> Sequence[tuple[Item, tuple[int, ...]]]:
+        """The arrival that ended the run, and what is left."""
+        return bind(self.program, self.answers, self.process).items[self.at - 1 :]
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor in the shape, dtype and place of the states."""
+        return next(iter(self.values.values()))
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The grid that is left, from where the run stopped."""
+        return tuple(item.level for item, _ in self._items if isinstance(item, Arrive))
+
+    @property
+    def evaluations(self) -> int:
+        """How many are left."""
+        return sum(isinstance(item, Ask) for item, _ in self._items)
+
+    def run(self, x: Tensor, noise: Callable[[int], Tensor], watch: Watch) -> Run:
+        """The run from here on, from ``x``: to the bit what it would have been, if that is the
+        state it had."""
+        run = Run(bind(self.program, self.answers, self.process), x, noise, watch)
+        run.at, run.values[0], basis = self.at, None, run.bound.basis
+        for v, value in self.values.items():
+            run.values[v] = value.clone()
+        here: Any = self._items[0][0]
+        if basis is None or not torch.equal(basis.back(run.values[here.x]), x):
+            run.values[here.x] = run.x
+        return run
 
 
 def ask(

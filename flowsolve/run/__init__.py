@@ -5,6 +5,7 @@ from .layout import Layout, Span, layout
 from .record import (
     BudgetExceeded,
     NonFiniteError,
+    Rest,
     Solution,
     State,
     Statistics,
@@ -15,6 +16,7 @@ __all__ = [
     "BudgetExceeded",
     "Layout",
     "NonFiniteError",
+    "Rest",
     "Solution",
     "Span",
     "State",

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..parametrizations import Linear
-from ..plans import Plan, play
+from ..plans import Plan, Remains, Run, Watch, bind
 from ..processes import Level
 from ..solvers import drive
 from .layout import Layout
 from .live import Live
-from .record import Record, Solution, State, finite, non_finite, progress_bar
+from .record import Record, Rest, Solution, State, finite, non_finite, progress_bar
 
 
 def integrate(
@@ -30,22 +30,26 @@ def integrate(
     callback: Callable[[State], Any] | None = None,
     progress: bool = False,
     differentiable: bool = False,
+    first: int = 0,
+    rest: Remains | None = None,
 ) -> Solution:
-    """Drive ``x`` through a layout: by its plan, or on tensors with ``cap`` as the most
-    evaluations."""
-    bar = progress_bar(progress, run.plan.nfe if run.plan is not None else cap)
+    """Drive ``x`` through a layout: by its plan, or what is the ``rest`` of it, or on tensors with
+    ``cap`` as the most evaluations."""
+    most = cap if run.plan is None else rest.evaluations if rest else run.plan.nfe
+    bar = progress_bar(progress, most)
     record = Record(keep, callback, bar)
     begin, graph = x, torch.enable_grad() if differentiable else torch.no_grad()
     with graph, bar or contextlib.nullcontext():
-        live = None
+        live = played = None
         if run.plan is not None:
-            x = play(run.plan, model, x, draw, record)
+            played = _run(run.plan, rest, model, x, draw, record)
+            x = played.through(model)
         else:
             live = Live(model, record, draw, cap, x, run.levels[0])
             x = drive(run.steps, live, x)
             live.cap = None  # a backward pass through the adjoint asks again
         if not finite(x):
-            asked = [] if run.plan is None else _locate(run.plan, model, begin, draw)
+            asked = [] if run.plan is None else _locate(run.plan, rest, model, begin, draw)
             raise non_finite(x, asked)
     end = record.reached[-1] if record.reached else run.levels[0]
     return Solution(
@@ -57,7 +61,29 @@ def integrate(
         x0_path=torch.stack(record.x0) if "x0" in keep else None,
         stopped=len(record.reached) < len(run.levels) - 1,
         statistics=None if live is None else live.statistics,
+        rest=_left(run.plan, played, model, first),
     )
+
+
+def _run(
+    plan: Plan,
+    rest: Remains | None,
+    model: Denoiser,
+    x: Tensor,
+    draw: Callable[[int], Tensor],
+    watch: Watch,
+) -> Run:
+    if rest is not None:
+        return rest.run(x, draw, watch)
+    return Run(bind(plan.program, model.answers, model.process), x, draw, watch)
+
+
+def _left(plan: Plan | None, played: Run | None, model: Denoiser, first: int) -> Rest | None:
+    """What a run that was stopped goes on with; None of one that is at its end, or has no plan."""
+    if plan is None or played is None or played.at == len(played.bound.items):
+        return None
+    known = (plan.program, model.answers, model.process, played.at, played.known)
+    return Rest(plan, Remains(*known), first)
 
 
 class _Found(Exception):
@@ -73,12 +99,18 @@ class _Search(Record):
             raise _Found
 
 
-def _locate(plan: Plan, model: Denoiser, x: Tensor, draw: Callable[[int], Tensor]) -> list[Level]:
+def _locate(
+    plan: Plan,
+    rest: Remains | None,
+    model: Denoiser,
+    x: Tensor,
+    draw: Callable[[int], Tensor],
+) -> list[Level]:
     """Run again, looking at every evaluation: a run that goes well pays nothing for this. The
     levels up to the first bad one."""
     search = _Search(frozenset(), None, None)
     try:
-        play(plan, model, x, draw, search)
+        _run(plan, rest, model, x, draw, search).through(model)
     except _Found:
         return search.asked
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..operators import combine
 from ..parametrizations import Linear
+from ..plans import Plan, Remains
 from ..processes import Level, Levels
 from ..typing import Float, Int
 
@@ -25,9 +26,9 @@ class State(NamedTuple):
     x: Float[Tensor, "n *state"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
-    """A finished run.
+    """A finished run, or one that was stopped. Equal to itself alone.
 
     Attributes:
         x: the result, (n, *shape). A run that ends on a noisy level ends on a state, which in a CLD
@@ -41,6 +42,7 @@ class Solution:
         stopped: True if the callback ended the run early.
         statistics: of a solver that steps every sample by itself: what each spent. None for the
             others.
+        rest: of a run that was stopped: what ``solve(model, start=solution)`` goes on with.
     """
 
     x: Float[Tensor, "n *shape"]
@@ -51,6 +53,16 @@ class Solution:
     x0_path: Float[Tensor, "nfe n *state"] | None = None
     stopped: bool = False
     statistics: Statistics | None = None
+    rest: Rest | None = field(default=None, repr=False)
+
+
+class Rest(NamedTuple):
+    """What a stopped run goes on with: the ``plan``, what is left of it, and the number of the
+    ``first`` sample."""
+
+    plan: Plan
+    remains: Remains
+    first: int
 
 
 class Statistics(NamedTuple):
