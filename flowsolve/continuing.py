@@ -27,11 +27,11 @@ def check_rest(
     """
     rest = start.rest
     if rest is None:
+        reason = "its run has no plan" if start.stopped else "its run went to its end"
         raise ValueError(
-            "start: nothing is kept of how this solution came about, because its run "
-            + ("has no plan" if start.stopped else "went to its end")
-            + "; go on from the state alone, with start=solution.x and the times from "
-            "solution.grid[-1].t on: span=(t, None), or a grid="
+            f"start: nothing is left of this solution, {reason}; go on from the state alone, with "
+            "start=solution.x and the times from there, span=(solution.grid[-1].t, None) or grid=, "
+            "or give the first run all of the grid and stop it by callback="
         )
     remains = rest.remains
     for name, here, there in (

@@ -183,7 +183,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"start: .* went to its end"):
         flowsolve.solve(model, start=flowsolve.solve(model, callback=after(6), **arguments))
     live = flowsolve.solve(model, solver="torchdiffeq:rk4", nfe=13, n=1, callback=after(1))
-    with pytest.raises(ValueError, match=r"start: .* has no plan"):
+    with pytest.raises(ValueError, match=r"start: .* its run has no plan"):
         flowsolve.solve(model, start=live)
     for x in (half.x[:1], half.x.double()):
         with pytest.raises(ValueError, match=r"start\.x has shape"):

@@ -15,7 +15,7 @@ operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
 processes.matrix processes.langevin processes.blurring processes.* processes
-coordinates parametrizations network conditioning denoiser corrections starts
+coordinates parametrizations network conditioning denoiser corrections starts finite
 grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde

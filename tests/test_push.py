@@ -234,6 +234,23 @@ def test_refusals():
         plan.push("eps", VP, start=[1.0])  # type: ignore[arg-type]
 
 
+def test_what_is_not_finite_is_not_given_back():
+    model, plan = network(VP), flowsolve.plan("dpmpp2m", VP, nfe=6)
+    x = start_of(model)
+    for broken in range(6):
+        run = plan.push(model, start=x)
+        while run.nfe < 5:
+            run.tell(torch.full_like(x, torch.nan) if run.nfe == broken else run.input)
+        with pytest.raises(flowsolve.NonFiniteError, match=f"evaluation {broken + 1}") as caught:
+            run.tell(torch.full_like(x, torch.nan) if broken == 5 else run.input)
+        assert caught.value.samples == [0, 1, 2] and caught.value.level == asked(plan)[broken]
+    run = plan.push(model, start=x)
+    with pytest.raises(flowsolve.NonFiniteError, match="the state overflowed"):
+        while not run.done:
+            run.replace(torch.full_like(x, torch.inf))
+            run.tell(torch.ones_like(x))
+
+
 def test_threads_share_a_plan():
     model, plan = network(VP), flowsolve.plan("dpmpp2m_sde", VP, nfe=12)
     starts = [start_of(model, seed=k) for k in range(8)]

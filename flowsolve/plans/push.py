@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..finite import finite, non_finite
 from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
 from ..typing import Float
@@ -52,6 +53,7 @@ class Push:
         self._run = Run(bound, x, noise, _Nobody())
         self._times = model.times(bound.asked, x)
         self._questions = self._run.questions()
+        self._sums: list[tuple[Level, Tensor]] = []  # of the answers: finite if all of one is
         self._next()
 
     def __repr__(self) -> str:
@@ -96,6 +98,7 @@ class Push:
 
         Raises:
             TypeError, ValueError: for another kind of answer, and at the end.
+            NonFiniteError: with the last answer, if the result is not finite.
         """
         asked, run, basis = self._question("tell"), self._run, self._run.bound.basis
         with torch.no_grad():
@@ -104,8 +107,13 @@ class Push:
             if basis is not None:
                 answer = basis.into(answer).to(run.values[asked.x].dtype)
             run.values[asked.out] = answer
+        self._sums.append((asked.level, answer.sum()))
         self.nfe += 1
         self._next()
+        if self.done and not finite(self.x):
+            bad = [not torch.isfinite(each) for _, each in self._sums]
+            first = bad.index(True) + 1 if True in bad else 0
+            raise non_finite(self.x, [level for level, _ in self._sums[:first]])
         return self.x
 
     def replace(self, x: Float[Tensor, "n *state"]) -> None:

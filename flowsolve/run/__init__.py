@@ -1,10 +1,10 @@
 """A run: laid out before it has a model, then driven with one."""
 
+from ..finite import NonFiniteError
 from .integrate import integrate
 from .layout import Layout, Span, layout
 from .record import (
     BudgetExceeded,
-    NonFiniteError,
     Rest,
     Solution,
     State,

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..finite import finite, non_finite
 from ..parametrizations import Linear
 from ..plans import Plan, Remains, Run, Watch, bind
 from ..processes import Level
 from ..solvers import drive
 from .layout import Layout
 from .live import Live
-from .record import Record, Rest, Solution, State, finite, non_finite, progress_bar
+from .record import Record, Rest, Solution, State, progress_bar
 
 
 def integrate(

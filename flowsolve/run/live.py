@@ -11,11 +11,12 @@ from torch import Tensor
 from ..conditioning import divisible
 from ..coordinates import Coordinates
 from ..denoiser import Denoiser
+from ..finite import finite, non_finite
 from ..operators import combine
 from ..plans import ask
 from ..processes import Level, Levels
 from ..solvers import Evaluator
-from .record import BudgetExceeded, Record, Statistics, finite, non_finite
+from .record import BudgetExceeded, Record, Statistics
 
 
 class Live(Evaluator[Tensor]):

@@ -1,0 +1,54 @@
+"""Results that are not numbers: they are never given back, and the error says where they began."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .processes import Level, Levels
+from .typing import Float
+
+
+class NonFiniteError(ValueError):
+    """The network returned NaN or Inf, or the state overflowed.
+
+    Attributes:
+        x: the state at the end of the run (with the non-finite entries).
+        level: the level of the first non-finite evaluation, None if every evaluation was finite.
+        evaluation: its number, from 1.
+        samples: indices in the batch of the samples concerned.
+    """
+
+    def __init__(
+        self, x: Float[Tensor, "n *state"], level: Level | None, evaluation: int, samples: list[int]
+    ) -> None:
+        self.x, self.level, self.evaluation, self.samples = x, level, evaluation, samples
+        where = (
+            f"the network returned NaN or Inf first at evaluation {evaluation}, {level}"
+            if level is not None
+            else "every evaluation was finite but the state overflowed"
+        )
+        some = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
+        super().__init__(f"{where}; samples of the batch that are not finite at the end: {some}.")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.x, self.level, self.evaluation, self.samples)
+
+
+def finite(x: Tensor) -> bool:
+    """Whether all of it is."""
+    # A sum is many times cheaper than isfinite, and finite only if all its terms are; the converse
+    # is rarely needed.
+    return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
+
+
+def non_finite(x: Tensor, asked: list[Level], running: Tensor | bool = True) -> NonFiniteError:
+    """The error for the state or output ``x``; the last of ``asked``, if any, is where the network
+    went wrong."""
+    good = torch.isfinite(x.detach()).flatten(1).all(1).cpu()
+    bad = (~good & running).nonzero().flatten().tolist()
+    level = asked[-1] if asked else None
+    first = level.each[bad[0]] if isinstance(level, Levels) else level
+    return NonFiniteError(x, first, len(asked), bad)
