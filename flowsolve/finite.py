@@ -41,7 +41,12 @@ def finite(x: Tensor) -> bool:
     """Whether all of it is."""
     # A sum is many times cheaper than isfinite, and finite only if all its terms are; the converse
     # is rarely needed.
-    return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
+    try:
+        return bool(torch.isfinite(x.detach().sum())) or bool(torch.isfinite(x).all())
+    except RuntimeError as error:
+        if "vmap" in str(error):  # there are no numbers to look at inside torch.func.vmap
+            return True
+        raise
 
 
 def non_finite(x: Tensor, asked: list[Level], running: Tensor | bool = True) -> NonFiniteError:

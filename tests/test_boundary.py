@@ -432,3 +432,104 @@ def test_numbers_of_other_libraries():
         span=(np.float32(0.5), None),
     )
     assert torch.equal(plain, other)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "unipc3", "heun", "ddpm", "auto"])
+def test_vmap_over_a_run(solver):
+    """Fixed steps ask nothing of the numbers, so that a run may be mapped and differentiated."""
+    model = flowsolve.Denoiser(smooth, PROCESSES["vp"], "eps", (3,))
+
+    def one(z, differentiable=False):
+        return flowsolve.sample(
+            model, solver=solver, nfe=6, start=z[None], seed=0, differentiable=differentiable
+        )[0]
+
+    z = torch.randn(4, 3, dtype=F64)
+    want = torch.stack([one(each) for each in z])
+    torch.testing.assert_close(torch.func.vmap(one)(z), want, rtol=1e-12, atol=1e-12)
+    slopes = torch.func.vmap(torch.func.jacrev(lambda z: one(z, True)))(z)
+    step = 1e-6 * torch.eye(3, dtype=F64)
+    there = [(one(z[0] + e) - one(z[0] - e)) / 2e-6 for e in step]
+    torch.testing.assert_close(slopes[0], torch.stack(there, 1), rtol=1e-5, atol=1e-5)
+
+
+#: A short table, so that every entry is a step.
+SHORT = flowsolve.VP.discrete(np.linspace(1e-3, 0.2, 50).tolist())
+
+
+def learned(process, v, variance=0.3):
+    """A network that is exact for data N(0, variance) and learned ``v``."""
+
+    def net(x, t):
+        each = [process.level(float(s)) for s in t]
+        a, r = (
+            torch.tensor([[float(c)] for c in pair], dtype=x.dtype)
+            for pair in ([e.A.value for e in each], [e.R.value for e in each])
+        )
+        return torch.cat([r / (a * a * variance + r * r) * x, torch.full_like(x, v)], 1)
+
+    return flowsolve.Denoiser(net, process, "eps", (1,), variance="learned_range")
+
+
+@pytest.mark.parametrize("v", [-1.0, -0.4, 0.5, 1.0])
+@pytest.mark.parametrize(("nfe", "eta"), [(50, 1.0), (10, 1.0), (10, 0.5)])
+def test_a_learned_variance(v, nfe, eta):
+    """The step's noise has variance β^f β̃^(1−f), f = (v + 1)/2, written with the β of the step
+    (arXiv 2102.09672, eq. 15), times η². A run is linear, so its two parts are seen alone."""
+    model = learned(SHORT, v)
+    options = {"solver": "ddim", "eta": eta, "nfe": nfe, "grid": "trailing"}
+    plan = flowsolve.plan(process=SHORT, **options)
+    start, spread, mean = torch.zeros(1, 1, dtype=F64), 0.0, 1.0
+    for s, t in zip(plan.levels, plan.levels[1:-1], strict=False):
+        (a, r), (b, q) = ((level.A.value, level.R.value) for level in (s, t))
+        beta = 1.0 - (a / b) ** 2
+        posterior = beta * q * q / (r * r)
+        noise = eta**2 * posterior ** (0.5 - 0.5 * v) * beta ** (0.5 + 0.5 * v)
+        m = a * a * 0.3 + r * r
+        keep = b * a * 0.3 / m + np.sqrt(q * q - eta**2 * posterior) * r / m
+        spread = keep * keep * spread + noise
+        mean *= keep
+    last = plan.levels[-2]
+    end = last.A.value * 0.3 / (last.A.value**2 * 0.3 + last.R.value**2)
+    # Of unit noise in one draw and none in the others: the squares of what comes out are summed.
+    total = 0.0
+    for k in range(plan.draws):
+        noise = torch.zeros(plan.draws, 1, 1, dtype=F64)
+        noise[k] = 1.0
+        total += float(flowsolve.sample(model, start=start, noise=noise, **options)) ** 2
+    assert total == pytest.approx(end * end * spread, rel=1e-12)
+    quiet = torch.zeros(plan.draws, 1, 1, dtype=F64)
+    carried = flowsolve.sample(model, start=start + 1.0, noise=quiet, **options)
+    assert float(carried) == pytest.approx(end * mean, rel=1e-12)
+
+
+def test_who_uses_a_learned_variance():
+    plain = flowsolve.Denoiser(
+        lambda x, t: learned(SHORT, 0.5).net(x, t)[:, :1], SHORT, "eps", (1,)
+    )
+    model, common = learned(SHORT, 0.5), {"nfe": 10, "n": 3, "seed": 0}
+    for solver in ("ddim", "unipc3", "heun"):  # no noise, no variance, nothing said
+        a, b = (flowsolve.sample(m, solver=solver, **common) for m in (model, plain))
+        assert torch.equal(a, b)
+    for solver in ("ddpm", "euler_a"):
+        a, b = (flowsolve.sample(m, solver=solver, **common) for m in (model, plain))
+        assert not torch.allclose(a, b)
+    for solver in ("dpmpp2m_sde", "sa", "dpm2_a", "edm"):
+        with pytest.warns(UserWarning, match="variance='learned_range' is ignored"):
+            a = flowsolve.sample(model, solver=solver, **common)
+        assert torch.equal(a, flowsolve.sample(plain, solver=solver, **common))
+    process, shape = KINDS["blurring"]
+    with pytest.raises(ValueError, match=r"variance='learned_range': A and R .* are matrices"):
+        flowsolve.Denoiser(smooth, process, "eps", shape, variance="learned_range")
+    with pytest.raises(ValueError, match=r"expected twice its channels, as variance"):
+        flowsolve.sample(flowsolve.Denoiser(smooth, SHORT, "eps", (1,), variance="learned_range"))
+
+
+def test_a_learned_variance_where_the_caller_has_the_loop():
+    model = learned(SHORT, 0.5)
+    plan = flowsolve.plan("ddpm", SHORT, nfe=10)
+    start = torch.randn(3, 1, dtype=F64)
+    run = plan.push(model, start=start, seed=0)
+    while not run.done:
+        run.tell(model.net(run.input, run.time))
+    assert torch.equal(run.x, flowsolve.sample(model, solver=plan, start=start, seed=0))

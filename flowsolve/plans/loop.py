@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..errors import warn
 from ..operators import Basis
 from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
@@ -46,6 +48,7 @@ class Run:
         values: what is known of the numbered values, in the bound program's basis.
         x: the state on the last level that was reached.
         stopped: whether ``watch`` ended the run.
+        learned: the last answer's v, of a network that learned its variance.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Run:
     ) -> None:
         self.bound, self.noise, self.watch = bound, noise, watch
         self.at, self.stopped = 0, False
+        self.learned: Tensor | None = None
         self.x = x if bound.basis is None else bound.basis.into(x)
         self.values: list[Any] = [None] * bound.size
         self.values[0] = self.x
@@ -75,7 +79,7 @@ class Run:
             elif isinstance(item, Ask):
                 yield item
             elif isinstance(item, Draw):
-                drawn = self.noise(item.number)
+                drawn = self._widened(self.noise(item.number), item.number)
                 values[item.out] = drawn if basis is None else basis.into(drawn)
             else:
                 self.at, self.x = n, values[item.x]
@@ -86,12 +90,31 @@ class Run:
             if self.stopped:
                 break
 
+    @property
+    def _draws(self) -> bool:
+        return any(isinstance(item, Draw) for item, _ in self.bound.items)
+
+    def _widened(self, drawn: Tensor, number: int) -> Tensor:
+        """A draw in the size that a network learned, (R_s/R_t)^f times that of the posterior, f =
+        (v + 1)/2: of variance β^f β̃^(1−f), since β/β̃ = (R_s/R_t)² (arXiv 2102.09672, eq. 15)."""
+        ratio = self.bound.ancestral.get(number)
+        if self.learned is None or ratio is None:
+            return drawn
+        return drawn * torch.exp((0.5 * math.log(ratio)) * (self.learned + 1.0))
+
     def through(self, model: Denoiser) -> Tensor:
         """The state at the end, with every answer from ``model``."""
         times, values = model.times(self.bound.asked, self.x), self.values
         basis, watch = self.bound.basis, self.watch
+        if model.variance is not None and not self.bound.ancestral and self._draws:
+            warn(
+                "variance='learned_range' is ignored: this solver's noise is not that of ancestral "
+                "steps, as ddpm's and ddim's with eta are"
+            )
         for at, out, number, level, linear in self.questions():
-            values[out] = ask(model, values[at], level, linear, watch, times[number], basis)
+            values[out], self.learned = ask(
+                model, values[at], level, linear, watch, times[number], basis
+            )
         return self.x if basis is None else basis.back(self.x)
 
 
@@ -152,15 +175,12 @@ def ask(
     watch: Watch,
     times: Tensor | None = None,
     basis: Basis | None = None,
-) -> Tensor:
-    """One evaluation: the network's output in the state's dtype, both in ``basis``."""
-    if basis is None:
-        out = model.evaluate(x, level, times)
-        watch.evaluated(x, out, level, linear)
-        return out
-    out = model.evaluate(shown(model, x, basis), level, times)
-    watch.evaluated(basis.back(x) if watch.looks else x, out, level, linear)
-    return basis.into(out).to(x.dtype)
+) -> tuple[Tensor, Tensor | None]:
+    """One evaluation: the network's output in the state's dtype, both in ``basis``, and the v of a
+    learned variance."""
+    out, learned = model.evaluate_both(shown(model, x, basis), level, times)
+    watch.evaluated(basis.back(x) if basis and watch.looks else x, out, level, linear)
+    return out if basis is None else basis.into(out).to(x.dtype), learned
 
 
 def shown(model: Denoiser, x: Tensor, basis: Basis | None) -> Tensor:

@@ -102,7 +102,7 @@ class Push:
         """
         asked, run, basis = self._question("tell"), self._run, self._run.bound.basis
         with torch.no_grad():
-            answer, _ = self._model.output(out, self._at(asked), asked.level)
+            answer, run.learned = self._model.output(out, self._at(asked), asked.level)
             answer = answer.detach()
             if basis is not None:
                 answer = basis.into(answer).to(run.values[asked.x].dtype)

@@ -56,7 +56,7 @@ class Live(Evaluator[Tensor]):
             raise BudgetExceeded(len(self.record.asked), self.x, level)
         linear = self.model.linear(s)
         if self.rows is None:
-            out = ask(self.model, x, s, linear, self.record)
+            out, _ = ask(self.model, x, s, linear, self.record)
         else:
             part = self.part.evaluate(
                 x[self.rows], Levels(s.each[row] for row in self.rows.tolist())
