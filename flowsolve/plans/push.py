@@ -23,7 +23,7 @@ from .program import Program
 
 
 class Push:
-    """A run of a plan that is asked from outside; :meth:`flowsolve.Plan.push` begins one.
+    """A run of a plan that is asked from outside; :meth:`flowsolve.Plan.push` begins one::
 
         run = plan.push(model, start=x)
         while not run.done:
