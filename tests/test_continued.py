@@ -55,7 +55,7 @@ def test_the_halves_are_the_whole(solver, process):
             assert half.seed == 4
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize(("name", "solver"), WORKING)
 def test_where_a_and_r_are_matrices(name, solver):
     model = network(KNOWN[name], "eps", MATRIX_SHAPES[name])

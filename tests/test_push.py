@@ -42,7 +42,7 @@ def pushed(plan, model, x, **arguments):
     return run.x, run
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize("process", ["vp", "discrete", "rectified_flow", "edm"])
 @pytest.mark.parametrize("solver", FIXED)
 def test_push_is_solve_to_the_bit(solver, process):
@@ -58,7 +58,7 @@ def test_push_is_solve_to_the_bit(solver, process):
         assert run.level == whole.grid[-1]
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize(("name", "solver"), WORKING)
 def test_push_on_matrices(name, solver):
     process = KNOWN[name]
@@ -263,7 +263,7 @@ def test_threads_share_a_plan():
         assert all(map(torch.equal, serial, pool.map(run, range(8))))
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize("process", ["vp", "rectified_flow"])
 @pytest.mark.parametrize("solver", FIXED)
 def test_rest_asks_where_the_plan_would(solver, process):
