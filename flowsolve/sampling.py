@@ -59,7 +59,7 @@ def solve(
             its own ``nfe``, ``grid``, ``span`` and options. Other tools' names, "DPM++ 2M Karras",
             may bring a grid with them.
         nfe: at most this many evaluations of the denoiser, as many of them as the solver can use
-            (default 20). Adaptive solvers take it as a cap (default: none).
+            (default 20). Adaptive solvers take it as a cap (default 5000).
         grid: a name ("karras", "karras(rho=5)"), a :mod:`flowsolve.grids` object, or a decreasing
             sequence of times, used as given. By default what the solver's name brings, as "auto"
             does, else Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
@@ -80,7 +80,8 @@ def solve(
         noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the
             run, in the states' shape.
         keep: "path", "x0", or both in a tuple: what the solution keeps.
-        callback: called with a :class:`State` after each step; returning True ends the run there.
+        callback: called with a :class:`State` after each step, of an adaptive solver after each
+            that it accepts; whatever it returns that is true ends the run there.
         progress: show a progress bar (tqdm) over evaluations.
         device: where to start if the network has no parameters to say so.
         differentiable: keep the graph, so that gradients reach ``start`` and the network's

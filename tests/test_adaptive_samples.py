@@ -88,11 +88,12 @@ def test_what_is_spent_adds_up():
     accepted, rejected, evaluations = solution.statistics
     assert evaluations.dtype == torch.int64 and evaluations.shape == (9,)
     assert torch.equal(
-        evaluations, 3 * accepted + 2 * rejected + 1
-    )  # the one is the hold to clean data
+        evaluations, 3 * accepted + 2 * rejected + 2
+    )  # the two are the line onto clean data
     assert solution.nfe == len(calls) == evaluations.max()
     assert rejected.max() > 0
-    # Six of nine arrive early and leave the batch together; the last call is the hold, of all.
+    # Six of nine arrive early and leave the batch together; the last calls, of all, are the line
+    # onto clean data.
     assert calls[0] == calls[-1] == 9 and set(calls) <= {9, 4, 3, 2, 1} and min(calls) <= 4
     assert sum(calls) < 2 * int(evaluations.sum())
     assert flowsolve.solve(model, solver="ddim", nfe=3).statistics is None

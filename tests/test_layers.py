@@ -19,7 +19,8 @@ coordinates parametrizations network conditioning denoiser corrections starts fi
 grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
-solvers.churn solvers.restart solvers.score_sde solvers.walk solvers.adaptive solvers.bridges
+solvers.churn solvers.restart solvers.score_sde solvers.ends solvers.walk solvers.adaptive
+solvers.bridges solvers.torchdiffeq solvers.scipy
 solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans

@@ -45,7 +45,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         "--nfe",
         type=options.positive,
         metavar="N",
-        help="at most N evaluations of the network (default: 20; none for adaptive solvers)",
+        help="at most N evaluations of the network (default: 20; 5000 for adaptive solvers)",
     )
     options.add_count(add, 64)
     add(

@@ -17,7 +17,7 @@ from ..processes import Level
 from ..solvers import drive
 from .layout import Layout
 from .live import Live
-from .record import Record, Rest, Solution, State, progress_bar
+from .record import CAP, Record, Rest, Solution, State, progress_bar
 
 
 def integrate(
@@ -46,6 +46,8 @@ def integrate(
             played = _run(run.plan, rest, model, x, draw, record)
             x = played.through(model)
         else:
+            if cap is None and any(step.rule.evaluations is None for step in run.steps):
+                cap = CAP
             live = Live(model, record, draw, cap, x, run.levels[0])
             x = drive(run.steps, live, x)
             live.cap = None  # a backward pass through the adjoint asks again
@@ -60,7 +62,7 @@ def integrate(
         seed=seed,
         path=torch.stack([begin, *record.path]) if "path" in keep else None,
         x0_path=torch.stack(record.x0) if "x0" in keep else None,
-        stopped=len(record.reached) < len(run.levels) - 1,
+        stopped=end.t != run.levels[-1].t,
         statistics=None if live is None else live.statistics,
         rest=_left(run.plan, played, model, first),
     )

@@ -92,6 +92,5 @@ def _levels(
         n = count_steps(solver, nfe, beginning, clean)
         levels = grid.levels(process, n, start, end)
     if upward:
-        adaptive = solver.evaluations is None
-        levels = tuple(level for level in reversed(levels) if not (adaptive and level.clean))
+        levels = tuple(reversed(levels))
     return levels, nfe

@@ -75,8 +75,16 @@ class Live(Evaluator[Tensor]):
         self.draws += 1
         return self.draw(self.draws - 1)
 
-    def reached(self, x: Tensor, t: Level) -> None:
+    def reached(self, x: Tensor, t: Level) -> bool:
         self.x, self.level = x, t
+        self._gather()
+        return self._stepped(t)
+
+    def _stepped(self, level: Level) -> bool:
+        if self.record.stepped(self.x, level):
+            self.record.stand(self.x, level)
+            self.stopped = True
+        return self.stopped
 
     def judged(
         self,
@@ -85,19 +93,21 @@ class Live(Evaluator[Tensor]):
         accepted: Tensor,
         rejected: Tensor,
         running: Tensor,
-    ) -> None:
+    ) -> bool:
         self.x, self.level, self.running, self.statistics = x, levels, running, self.spent
         self.spent.accepted.add_(accepted)
         self.spent.rejected.add_(rejected)
         # Only when half are done: the shapes that a network may be compiled or tuned for stay few.
-        if not divisible(self.model.net, self.model.conditioning, self.model.per_sample, len(x)):
-            return
-        if 0 < 2 * int(running.sum()) <= (len(x) if self.rows is None else len(self.rows)):
+        few = 0 < 2 * int(running.sum()) <= (len(x) if self.rows is None else len(self.rows))
+        model = self.model
+        if few and divisible(model.net, model.conditioning, model.per_sample, len(x)):
             self.rows = running.nonzero().flatten()
             self.part = self.model.rows(self.rows)
+        # When all have arrived the loop over the steps will say so.
+        return bool(accepted.any() and running.any()) and self._stepped(Levels(levels))
 
     def arrive(self, x: Tensor, t: Level) -> None:
-        self.reached(x, t)
+        self.x, self.level = x, t
         self._gather()
         self.stopped = self.record.arrived(x, t)
 

@@ -14,10 +14,18 @@ from ..plans import Plan, Remains
 from ..processes import Level
 from ..typing import Float, Int
 
+#: The most evaluations of a method that chooses its own steps, unless ``nfe`` says otherwise. Runs
+#: to 1e-9 take some hundreds.
+CAP = 5000
+
 
 class State(NamedTuple):
     """What a callback sees after each step: the step's number (from 1), evaluations so far, the
-    level and the state."""
+    level and a copy of the state.
+
+    The steps of a method that chooses its own are those that it accepted. Of one that steps every
+    sample by itself the level may be :class:`~flowsolve.processes.Levels`.
+    """
 
     step: int
     nfe: int
@@ -33,7 +41,8 @@ class Solution:
         x: the result, (n, *shape). A run that ends on a noisy level ends on a state, which in a CLD
             has velocities as well.
         nfe: denoiser evaluations spent, each of a whole batch.
-        grid: the levels of the run, as far as it went.
+        grid: the levels of the run, as far as it went. The last of a run that was stopped is where
+            it was, between those asked for perhaps.
         seed: what start and noise were drawn from; None if both were the caller's.
         path: with keep="path": the states on the grid, (steps + 1, n, *state), the start first.
         x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *state); where a sample was not
@@ -85,6 +94,7 @@ class Record:
         self, keep: frozenset[str], callback: Callable[[State], Any] | None, bar: Any
     ) -> None:
         self.keep, self.callback, self.bar = keep, callback, bar
+        self.steps = 0
         self.asked: list[Level] = []
         self.reached: list[Level] = []
         self.path: list[Tensor] = []
@@ -107,12 +117,27 @@ class Record:
             self.x0[-1][~running] = self.x0[-2][~running]
 
     def arrived(self, x: Tensor, level: Level) -> bool:
+        self.stand(x, level)
+        return self.stepped(x, level)
+
+    def stand(self, x: Tensor, level: Level) -> None:
+        """``level`` is one of the grid's, or where the run ends."""
         self.reached.append(level)
         if "path" in self.keep:
             self.path.append(x)
+
+    def stepped(self, x: Tensor, level: Level) -> bool:
+        """Whether the callback, told of a step that ended with x on ``level``, asks to stop."""
+        self.steps += 1
         if self.callback is None:
             return False
-        return self.callback(State(len(self.reached), len(self.asked), level, x)) is True
+        answer = self.callback(State(self.steps, len(self.asked), level, x.clone()))
+        try:
+            return bool(answer)
+        except (RuntimeError, ValueError):  # several numbers
+            raise TypeError(
+                f"callback returned {answer!r}: expected something that is true or false"
+            ) from None
 
 
 class BudgetExceeded(RuntimeError):
@@ -128,9 +153,9 @@ class BudgetExceeded(RuntimeError):
     def __init__(self, nfe: int, x: Float[Tensor, "n *state"], level: Level) -> None:
         self.nfe, self.x, self.level = nfe, x, level
         super().__init__(
-            f"nfe={nfe} evaluations were spent at {level}, before the end of the run. "
-            "Raise nfe or loosen rtol and atol; the state reached is in this exception's .x and "
-            ".level."
+            f"nfe={nfe} evaluations were spent at {level}, before the end of the run. Give a "
+            f"larger nfe= (without one it is {CAP}) or larger rtol= and atol=; the state reached "
+            "is in this exception's .x and .level."
         )
 
     def __reduce__(self) -> Any:

@@ -5,7 +5,6 @@ import pkgutil
 
 from .adaptive import Adaptive
 from .base import Hold, Solver
-from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
 from .budget import Step, drive
 from .churn import Churn
 from .ddim import DDIM
@@ -16,8 +15,10 @@ from .multistep import GradientEstimation, Multistep, Starter
 from .ode import Evaluation, Evaluator, Ode, Past
 from .restart import Restart
 from .runge_kutta import HEUN, KUTTA3, MIDPOINT, RALSTON, RK4, RungeKutta, Tableau
+from .scipy import SciPy
 from .score_sde import EulerMaruyama, PredictorCorrector
 from .staged_sde import StagedSDE
+from .torchdiffeq import TorchDiffEq, TorchDiffEqAdams
 from .weights import Polynomial
 from .zoo import Row, Table, add, options_of, solver_table
 

@@ -43,6 +43,7 @@ from ..errors import expect
 from ..operators import Rows
 from ..processes import Level, Levels, Variable
 from .base import Solver
+from .ends import Ends
 from .ode import Evaluation, Ode, Past
 from .walk import MU, SHORTEST, Walk
 
@@ -93,8 +94,11 @@ class Adaptive(Solver):
     def evaluations(self) -> None:
         return None
 
+    def between(self, s: Level, t: Level) -> Solver:
+        return Ends(self) if s.clean or t.clean else self
+
     def rules(self, levels: Sequence[Level], budget: int | None) -> list[Solver]:
-        MU.of(levels[0])  # refused where there is no σ̄, before anything is evaluated
+        _ = levels[0].sigma  # refused where there is none, before anything is evaluated
         return super().rules(levels, budget)
 
     def step(self, ode: Ode[Any], x: Any, s: Level, t: Level, past: Past[Any]) -> Any:
@@ -139,7 +143,9 @@ class Adaptive(Solver):
                     carry, gain, *_ = _columns(walk.rows[0] for walk in walks)
                     y = _choose(rejected, carry @ x + gain @ first, y)
                 running = torch.tensor([walk.made < 3 for walk in walks])
-                ode.evaluator.judged(x, [walk.here for walk in walks], accepted, rejected, running)
+                here = [walk.here for walk in walks]
+                if ode.evaluator.judged(x, here, accepted, rejected, running):
+                    break
             change = _choose(made == 1, latest, change)
         strides, nowhere = [walk.stride for walk in walks], None
         past = (Evaluation[Any](t, nowhere, nowhere, ode.coordinates, strides),)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from ..errors import expect, unknown
 from ..processes import Level
 from ..typing import Float
 from .base import Solver
+from .ends import Ends
 from .ode import Ode, Past
 
 
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
     Attributes:
         slope, y, start, end: the equation, the state at the start, and the ends of c.
-        reached: is to be told c and y of accepted steps.
+        reached: is to be told c and y where steps begin.
         parameters: what else gradients may be asked for.
     """
 
@@ -83,6 +83,8 @@ class Bridge(Solver):
         """y at the end."""
 
     def between(self, s: Level, t: Level) -> Solver:
+        if self.evaluations is None and (s.clean or t.clean):
+            return Ends(self)
         if not t.clean and self.singular(s, t):
             return replace(self, coordinates=FLOW)
         return super().between(s, t)
@@ -101,8 +103,14 @@ class Bridge(Solver):
         def state(c: float, y: Tensor) -> Tensor:
             return coordinates.P(at(c)) @ y if process.scalar else y
 
+        here = start
+
         def reached(c: float, y: Tensor) -> None:
-            ode.evaluator.reached(state(c, y), at(c))
+            nonlocal here
+            if c != here:  # a step that has to be made again begins where the last one did
+                here = c
+                if ode.evaluator.reached(state(c, y), at(c)):
+                    raise _Stop(c, y)
 
         def slope(c: float, y: Tensor) -> Tensor:
             p = ode(state(c, y), at(c))
@@ -113,131 +121,15 @@ class Bridge(Solver):
 
         y = coordinates.P(s).inverse() @ x if process.scalar else x
         problem = Problem(slope, y, start, end, reached, ode.evaluator.parameters())
-        return state(end, self.integrate(problem)), past
-
-
-_TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
-    "dopri5": (5, None),
-    "dopri8": (8, None),
-    "bosh3": (3, None),
-    "fehlberg2": (2, None),
-    "adaptive_heun": (2, None),
-    "euler": (1, 1),
-    "midpoint": (2, 2),
-    "heun2": (2, 2),
-    "heun3": (3, 3),
-    "rk4": (4, 4),
-}
-
-
-@dataclass(frozen=True)
-class TorchDiffEq(Bridge):
-    """torchdiffeq's ``odeint``; gradients through ``odeint_adjoint``. Its fixed-step methods take
-    one step per step of the grid."""
-
-    @staticmethod
-    def methods() -> Mapping[str, tuple[int, int | None]]:
-        return _TORCHDIFFEQ
-
-    def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
-        import torchdiffeq  # slow to import: only for those who use it
-
-        slope, y, start, end, reached, parameters = problem
-
-        def field(c: Tensor, y: Tensor) -> Tensor:
-            # The adjoint asks for a gradient in time, which we do not use.
-            return slope(float(c.detach()), y)
-
-        if self.evaluations is None:
-            field.callback_step = lambda c, y, h: reached(float(c), y)  # type: ignore[attr-defined]
-        span = torch.tensor([start, end], dtype=torch.float64, device=y.device)
-        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
-        arguments["options"] = self._options(start, end, y.device)
         try:
-            if torch.is_grad_enabled():
-                path: Any = torchdiffeq.odeint_adjoint(
-                    field, y, span, adjoint_params=tuple(parameters), **arguments
-                )
-            else:
-                path = torchdiffeq.odeint(field, y, span, **arguments)
-            return path[-1]
-        except AssertionError as error:
-            raise RuntimeError(
-                f"torchdiffeq's {self.method} gave up: {error}; loosen rtol={self.rtol} and "
-                f"atol={self.atol}"
-            ) from error
-
-    def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
-        if self.evaluations is not None:
-            return {}
-        # Never step past the end.
-        return {"step_t": torch.tensor([end], dtype=torch.float64, device=device)}
+            return state(end, self.integrate(problem)), past
+        except _Stop as stop:
+            c, y = stop.args
+            if torch.is_grad_enabled() and not y.requires_grad:
+                # The adjoint's gradients are of whole integrations.
+                y = self.integrate(problem._replace(end=c, reached=lambda c, y: None))
+            return state(c, y), past
 
 
-@dataclass(frozen=True)
-class TorchDiffEqAdams(TorchDiffEq):
-    """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
-    over each step of the grid."""
-
-    substeps: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect(self, "a positive integer", "substeps")
-
-    @staticmethod
-    def methods() -> Mapping[str, tuple[int, int | None]]:
-        return {"explicit_adams": (4, None), "implicit_adams": (4, None)}
-
-    def _options(self, start: float, end: float, device: torch.device) -> dict[str, Any]:
-        return {"step_size": abs(end - start) / self.substeps}
-
-
-_SCIPY: dict[str, tuple[int, int | None]] = {
-    "RK23": (3, None),
-    "RK45": (5, None),
-    "DOP853": (8, None),
-    "Radau": (5, None),
-    "BDF": (5, None),
-    "LSODA": (5, None),
-}
-
-
-@dataclass(frozen=True)
-class SciPy(Bridge):
-    """The integrators behind ``scipy.integrate.solve_ivp``. No gradients."""
-
-    @staticmethod
-    def methods() -> Mapping[str, tuple[int, int | None]]:
-        return _SCIPY
-
-    def integrate(self, problem: Problem) -> Float[Tensor, "n *state"]:
-        import scipy.integrate
-
-        if torch.is_grad_enabled():
-            raise ValueError(
-                f"solver='scipy:{self.method}' has no gradients; use 'torchdiffeq:dopri5' with "
-                "differentiable=True"
-            )
-
-        slope, y, start, end, reached, _ = problem
-
-        def tensor(flat: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.array(flat)).view(y.shape).to(y.device)
-
-        def field(c: float, flat: np.ndarray) -> np.ndarray:
-            return slope(c, tensor(flat)).reshape(-1).to("cpu", torch.float64).numpy()
-
-        flat = y.reshape(-1).to("cpu", torch.float64).numpy()
-        solver = getattr(scipy.integrate, self.method)(
-            field, start, flat, end, rtol=max(self.rtol, 2.3e-14), atol=self.atol
-        )
-        while solver.status == "running":
-            reached(solver.t, tensor(solver.y))
-            message = solver.step()
-            if solver.status == "failed":
-                raise RuntimeError(
-                    f"scipy's {self.method} gave up at {solver.t:.6g}: {message}; loosen "
-                    f"rtol={self.rtol}, atol={self.atol}"
-                )
-        return tensor(solver.y).to(y.dtype)
+class _Stop(Exception):
+    """(c, y), where whoever watches asked to stop."""

@@ -56,6 +56,8 @@ def drive(steps: Sequence[Step], evaluator: Evaluator[V], x: V) -> V:
     past: Past[V] = ()
     for rule, s, t in steps:
         x, past = rule.step(Ode(evaluator, rule.coordinates), x, s, t, past)
+        if evaluator.stopped:  # on the way
+            break
         evaluator.arrive(x, t)
         if evaluator.stopped:
             break

@@ -54,16 +54,18 @@ class Evaluator(ABC, Generic[V]):
         """``x``, computed now because it will be used more than once."""
         return x
 
-    def reached(self, x: V, t: Level) -> None:
-        """Told by a method that subdivides its steps how far it has come."""
-        return None
+    def reached(self, x: V, t: Level) -> bool:
+        """Told by a method that subdivides its steps that one of its own ended with ``x`` on ``t``,
+        short of the step's end. True asks it to return at once, with that."""
+        return False
 
     def judged(
         self, x: V, levels: Sequence[Level], accepted: Any, rejected: Any, running: Any
-    ) -> None:
+    ) -> bool:
         """Told by a method that steps every sample by itself how far each has come, whose step was
-        accepted, whose rejected, and who has still to be asked; the last three are masks (n,)."""
-        return None
+        accepted, whose rejected, and who has still to be asked; the last three are masks (n,). True
+        asks it to return at once, with that."""
+        return False
 
     def parameters(self) -> Iterable[Any]:
         """What gradients may be asked for besides the state."""

@@ -13,7 +13,6 @@ from ..processes import LAMBDA, TIME
 from . import aliases, runge_kutta
 from .adaptive import Adaptive
 from .base import Solver
-from .bridges import SciPy, TorchDiffEq, TorchDiffEqAdams
 from .churn import Churn
 from .ddim import DDIM
 from .descent import Ancestral, ExtendedSDE, ReverseSDE
@@ -21,8 +20,10 @@ from .exponential import RES3, Exponential
 from .multistep import GradientEstimation, Multistep, Starter
 from .restart import Restart
 from .runge_kutta import RungeKutta
+from .scipy import SciPy
 from .score_sde import EulerMaruyama, PredictorCorrector
 from .staged_sde import StagedSDE
+from .torchdiffeq import TorchDiffEq, TorchDiffEqAdams
 from .weights import Polynomial
 
 
