@@ -12,29 +12,42 @@ from .typing import Float
 
 
 class NonFiniteError(ValueError):
-    """The network returned NaN or Inf, or the state overflowed.
+    """The network or ``correct_x0`` returned NaN or Inf, or the state overflowed.
 
     Attributes:
         x: the state at the end of the run (with the non-finite entries).
         level: the level of the first non-finite evaluation, None if every evaluation was finite.
         evaluation: its number, from 1.
         samples: indices in the batch of the samples concerned.
+        source: who returned it, "the network" or "correct_x0".
     """
 
     def __init__(
-        self, x: Float[Tensor, "n *state"], level: Level | None, evaluation: int, samples: list[int]
+        self,
+        x: Float[Tensor, "n *state"],
+        level: Level | None,
+        evaluation: int,
+        samples: list[int],
+        source: str = "the network",
     ) -> None:
         self.x, self.level, self.evaluation, self.samples = x, level, evaluation, samples
+        self.source = source
         where = (
-            f"the network returned NaN or Inf first at evaluation {evaluation}, {level}"
+            f"{source} returned NaN or Inf first at evaluation {evaluation}, {level}"
             if level is not None
             else "every evaluation was finite but the state overflowed"
         )
-        some = ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
-        super().__init__(f"{where}; samples of the batch that are not finite at the end: {some}.")
+        super().__init__(
+            f"{where}; samples of the batch that are not finite at the end: {some(samples)}."
+        )
 
     def __reduce__(self) -> Any:
-        return type(self), (self.x, self.level, self.evaluation, self.samples)
+        return type(self), (self.x, self.level, self.evaluation, self.samples, self.source)
+
+
+def some(samples: list[int]) -> str:
+    """The first of these numbers, for a message."""
+    return ", ".join(map(str, samples[:8])) + (", ..." if len(samples) > 8 else "")
 
 
 def finite(x: Tensor) -> bool:
@@ -49,11 +62,17 @@ def finite(x: Tensor) -> bool:
         raise
 
 
-def non_finite(x: Tensor, asked: list[Level], running: Tensor | bool = True) -> NonFiniteError:
-    """The error for the state or output ``x``; the last of ``asked``, if any, is where the network
+def bad_rows(x: Tensor) -> Tensor:
+    """Which samples are not finite, (n,) on the CPU."""
+    return ~torch.isfinite(x.detach()).flatten(1).all(1).cpu()
+
+
+def non_finite(
+    x: Tensor, asked: list[Level], source: str = "the network", running: Tensor | bool = True
+) -> NonFiniteError:
+    """The error for the state or output ``x``; the last of ``asked``, if any, is where ``source``
     went wrong."""
-    good = torch.isfinite(x.detach()).flatten(1).all(1).cpu()
-    bad = (~good & running).nonzero().flatten().tolist()
+    bad = (bad_rows(x) & running).nonzero().flatten().tolist()
     level = asked[-1] if asked else None
     first = level.each[bad[0]] if isinstance(level, Levels) else level
-    return NonFiniteError(x, first, len(asked), bad)
+    return NonFiniteError(x, first, len(asked), bad, source)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..finite import finite, non_finite
+from ..finite import NonFiniteError, bad_rows, finite, non_finite, some
 from ..parametrizations import Linear
 from ..plans import Plan, Remains, Run, Watch, bind
 from ..processes import Level
 from ..solvers import drive
 from .layout import Layout
-from .live import Live
+from .live import Live, blame
 from .record import CAP, Record, Rest, Solution, State, progress_bar
 
 
@@ -42,18 +42,26 @@ def integrate(
     begin, graph = x, torch.enable_grad() if differentiable else torch.no_grad()
     with graph, bar or contextlib.nullcontext():
         live = played = None
-        if run.plan is not None:
-            played = _run(run.plan, rest, model, x, draw, record)
-            x = played.through(model)
-        else:
-            if cap is None and any(step.rule.evaluations is None for step in run.steps):
-                cap = CAP
-            live = Live(model, record, draw, cap, x, run.levels[0])
-            x = drive(run.steps, live, x)
-            live.cap = None  # a backward pass through the adjoint asks again
-        if not finite(x):
-            asked = [] if run.plan is None else _locate(run.plan, rest, model, begin, draw)
-            raise non_finite(x, asked)
+        try:
+            if run.plan is not None:
+                played = _run(run.plan, rest, model, x, draw, record)
+                x = played.through(model)
+            else:
+                if cap is None and any(step.rule.evaluations is None for step in run.steps):
+                    cap = CAP
+                live = Live(model, record, draw, cap, x, run.levels[0])
+                x = drive(run.steps, live, x)
+                live.cap = None  # a backward pass through the adjoint asks again
+            if not finite(x):
+                raise _located(run.plan, rest, model, begin, x, draw)
+        except Exception as error:
+            if finite(begin):
+                raise
+            bad = bad_rows(begin).nonzero().flatten().tolist()
+            name = "x" if run.levels[0].t < run.levels[-1].t else "start"
+            raise ValueError(
+                f"{name} has NaN or Inf in samples {some(bad)}: expected finite numbers"
+            ) from error
     end = record.reached[-1] if record.reached else run.levels[0]
     return Solution(
         x=model.process.data(x) if end.clean else x,
@@ -90,30 +98,36 @@ def _left(plan: Plan | None, played: Run | None, model: Denoiser, first: int) ->
 
 
 class _Found(Exception):
-    """The evaluation that :class:`_Search` was looking for."""
+    """(x, level) of the evaluation that :class:`_Search` was looking for."""
 
 
 class _Search(Record):
     """Watches a run for the first evaluation that is not finite."""
 
+    looks = True  # type: ignore[assignment]
+
     def evaluated(self, x: Tensor, out: Tensor, level: Level, linear: Linear) -> None:
         self.asked.append(level)
         if not finite(out):
-            raise _Found
+            raise _Found(x, level)
 
 
-def _locate(
-    plan: Plan,
+def _located(
+    plan: Plan | None,
     rest: Remains | None,
     model: Denoiser,
-    x: Tensor,
+    begin: Tensor,
+    end: Tensor,
     draw: Callable[[int], Tensor],
-) -> list[Level]:
-    """Run again, looking at every evaluation: a run that goes well pays nothing for this. The
-    levels up to the first bad one."""
+) -> NonFiniteError:
+    """The error for a run to ``end``. That of a plan is made again, looking at every evaluation: a
+    run that goes well pays nothing for this. (Without a plan each has been looked at.)"""
     search = _Search(frozenset(), None, None)
     try:
-        _run(plan, rest, model, x, draw, search).through(model)
-    except _Found:
-        return search.asked
-    return []
+        if plan is not None:
+            _run(plan, rest, model, begin, draw, search).through(model)
+    except _Found as found:
+        x, level = found.args
+        if finite(x):
+            return non_finite(end, search.asked, blame(model, x, level))
+    return non_finite(end, [])

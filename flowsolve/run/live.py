@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ class Live(Evaluator[Tensor]):
         if not finite(out) and not finite(
             out[self.running]
         ):  # a step size is about to be computed from it
-            raise non_finite(out, self.record.asked, self.running)
+            if not finite(x[self.running]):  # of which the network knows nothing
+                raise non_finite(x, [], running=self.running)
+            source = blame(self.model, x, s)
+            raise non_finite(out, self.record.asked, source, self.running)
         self.spent.evaluations.add_(self.running)
         self.record.repeat_x0(self.running)
         return combine(linear.mix(coordinates.p_of), (x, out))
@@ -118,3 +122,11 @@ class Live(Evaluator[Tensor]):
             if isinstance(net, torch.nn.Module)
             else ()
         )
+
+
+def blame(model: Denoiser, x: Tensor, level: Level) -> str:
+    """Who it was, when the evaluation of the finite state x on ``level`` is not finite."""
+    if model.correct_x0 is None:
+        return "the network"
+    bare = replace(model, correct_x0=None)
+    return "correct_x0" if finite(bare.evaluate(x, level)) else "the network"
