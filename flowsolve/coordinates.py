@@ -23,7 +23,7 @@ Holding p over a step from s to t gives
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import Unsuited
 from .operators import Operator
@@ -41,6 +41,8 @@ class Coordinates:
         clock: the variable that equals P⁻¹S up to an increasing function, None if it has no name of
             its own.
     """
+
+    such_as: ClassVar[str] = "NOISE, DATA or FLOW of flowsolve.coordinates"
 
     name: str
     P_of: tuple[float, float]
@@ -104,6 +106,15 @@ class Coordinates:
 
     def __repr__(self) -> str:
         return self.name.upper()
+
+
+def check_clock(coordinates: Coordinates) -> None:
+    """Raise ValueError unless these have a clock to lay out stages in."""
+    if coordinates.clock is None:
+        raise ValueError(
+            f"coordinates={coordinates!r} have no clock of their own to place the stages in; "
+            "expected NOISE or FLOW"
+        )
 
 
 def _mix(weights: tuple[float, float], level: Level) -> Operator:

@@ -13,6 +13,8 @@ from ..solvers import DEFAULT_NFE, Solver, Step, name_of
 from ..solvers.budget import count_steps, steps_of
 
 Span = tuple[float | None, float | None]
+#: The most steps that are laid out, which takes seconds.
+MOST = 10_000
 
 
 class Layout(NamedTuple):
@@ -47,6 +49,12 @@ def layout(
         for step in steps:
             step.rule.coordinates.require(process)
         plan = Plan.trace(process, steps) if solver.fixed else None
+    except (ZeroDivisionError, OverflowError) as error:
+        raise ValueError(
+            f"solver={name_of(solver) or solver!r}, process={process!r}: its coefficients are no "
+            f"finite numbers on {len(levels)} levels from {levels[0]} to {levels[-1]} ({error}); "
+            "expected levels that are farther apart, or a less extreme process"
+        ) from error
     except Unsuited as error:
         others = "'ddim', a multistep or Runge-Kutta method, 'gddim', 'ddpm', or a torchdiffeq or "
         raise ValueError(
@@ -72,6 +80,8 @@ def _levels(
     """The levels of a run, and its budget."""
     start, end = (None if t is None else process.level(t) for t in span)
     if isinstance(grid, Explicit):
+        if len(grid.times) > MOST + 1:
+            raise ValueError(f"grid: {len(grid.times)} times; expected at most {MOST + 1}")
         levels = grid.levels(process, None, start, end)
     elif solver.evaluations is None:
         if grid is not None:
@@ -85,6 +95,11 @@ def _levels(
         levels = (start, *[quiet] * jumps, end)
     else:
         nfe = DEFAULT_NFE if nfe is None else nfe
+        if nfe > MOST:
+            raise ValueError(
+                f"nfe={nfe}: expected at most {MOST}; for a reference take an adaptive method, "
+                "such as 'scipy:DOP853', and small rtol and atol"
+            )
         clean = (end or process.clean).clean
         grid = find_grid(grid, process)
         # The start is not always the process's: the paper's τ starts below it.

@@ -38,8 +38,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checked import Positive, checked
 from ..coordinates import DATA, Coordinates
-from ..errors import expect
 from ..operators import Rows
 from ..processes import Level, Levels, Variable
 from .base import Solver
@@ -48,6 +48,7 @@ from .ode import Evaluation, Ode, Past
 from .walk import MU, SHORTEST, Walk
 
 
+@checked
 @dataclass(frozen=True)
 class Adaptive(Solver):
     """The pair of orders 2 and 3 in the module's text, with step size, acceptance and history for
@@ -71,12 +72,9 @@ class Adaptive(Solver):
         rtol, atol: relative and absolute tolerance on a step's error.
     """
 
-    rtol: float = 1e-3
-    atol: float = 1e-3
+    rtol: Positive = 1e-3
+    atol: Positive = 1e-3
     fixed = False
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "rtol", "atol")
 
     @property
     def coordinates(self) -> Coordinates:

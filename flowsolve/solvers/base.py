@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..checked import checked
 from ..coordinates import DATA, NOISE, Coordinates
 from ..processes import SIGMA, Level, Variable
 from .ode import Evaluation, Ode, Past, V
@@ -108,6 +109,17 @@ class Solver(ABC):
         return self.step(ode, x, s, shadow(t), past)
 
 
+def check_planned(name: str, solver: Solver) -> None:
+    """Raise ValueError unless ``solver``, an argument called ``name``, can be laid out as a
+    plan."""
+    if not solver.fixed:
+        raise ValueError(
+            f"{name}={solver!r}: its steps depend on the data, or are another library's; "
+            "expected a solver with a plan, such as DDIM()"
+        )
+
+
+@checked
 @dataclass(frozen=True)
 class Hold(Solver):
     """Hold the prediction over the step, x_t = A_t x̂0 + R_t ε̂.

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..coordinates import FLOW, NOISE, Coordinates
-from ..errors import expect, unknown
+from ..checked import Positive
+from ..coordinates import FLOW, NOISE, Coordinates, check_clock
+from ..errors import unknown
 from ..processes import Level
 from ..typing import Float
 from .base import Solver
@@ -55,15 +56,15 @@ class Bridge(Solver):
     """
 
     method: str
-    rtol: float = 1e-5
-    atol: float = 1e-5
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-5
     coordinates: Coordinates = NOISE  # type: ignore[assignment]
     fixed = False
 
     def __post_init__(self) -> None:
         if self.method not in self.methods():
             raise ValueError(unknown("method", self.method, self.methods()))
-        expect(self, "a positive number", "rtol", "atol")
+        check_clock(self.coordinates)
 
     @property
     def order(self) -> int:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..errors import expect
+from ..checked import Extended, NonNegative, checked
 from ..processes import SIGMA, Level
 from .base import Solver
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward, raised
 
 
+@checked
 @dataclass(frozen=True)
 class Churn(Wrapper):
     """Raise the noise by a factor 1 + γ, then step down from there (arXiv 2206.00364, algorithm 2).
@@ -26,14 +27,10 @@ class Churn(Wrapper):
             1.007 for its networks.
     """
 
-    s_churn: float = 40.0
-    s_min: float = 0.05
-    s_max: float = 50.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect(self, "a number >= 0", "s_churn", "s_min", "s_max", "s_noise")
+    s_churn: Extended = 40.0
+    s_min: Extended = 0.05
+    s_max: Extended = 50.0
+    s_noise: NonNegative = 1.0
 
     @property
     def noisy(self) -> bool:

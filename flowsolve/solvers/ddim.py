@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from ..checked import Must, checked
 from ..coordinates import DATA, NOISE, Coordinates
 from ..errors import Unsuited
 from ..processes import Level
@@ -12,6 +14,7 @@ from .base import Hold, Solver
 from .ode import Evaluation, Ode, Past, V
 
 
+@checked
 @dataclass(frozen=True)
 class DDIM(Solver):
     r"""Hold the prediction over the step, x_t = A_t x̂0 + R_t ε̂; with η > 0, to a quieter level
@@ -31,15 +34,11 @@ class DDIM(Solver):
         coordinates: in which the hold is carried out; the result is the same in all.
     """
 
-    eta: float = 0.0
+    eta: Annotated[
+        float, Must(lambda v: v >= 0.0, "a number >= 0 (0 is deterministic, 1 is DDPM)")
+    ] = 0.0
     large: bool = False
     coordinates: Coordinates = NOISE  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.eta, (int, float)) and 0.0 <= self.eta < math.inf):
-            raise ValueError(
-                f"eta={self.eta!r}: expected a number >= 0 (0 is deterministic, 1 is DDPM)"
-            )
 
     @property
     def order(self) -> int:
@@ -70,7 +69,7 @@ class DDIM(Solver):
                 "solver='gddim' with lam, the noise of the reverse SDE",
             )
         rest = 1.0 - (t.sigma / s.sigma) ** 2  # 1 − ρ
-        if self.eta**2 * rest > 1.0 + 1e-12:
+        if self.eta * math.sqrt(rest) > 1.0 + 1e-12:
             raise ValueError(
                 f"eta={self.eta!r} asks for more noise than {t} holds, coming from {s}; "
                 f"on this step eta can be at most {1.0 / math.sqrt(rest):.6g}"

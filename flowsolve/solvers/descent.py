@@ -33,8 +33,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated
 
+from ..checked import Must, checked, read
 from ..coordinates import DATA
 from ..errors import Unsuited
 from ..processes import Level, Process
@@ -78,13 +79,10 @@ def reverse(process: Process, s: Level, lam: float) -> Shadow:
     return (lambda level: replace(level, R=process.bridge(s, level, lam))) if lam else itself
 
 
-def check_lam(lam: Any) -> None:
-    """Raise ValueError unless ``lam`` may be λ."""
-    if not callable(lam) and not (isinstance(lam, (int, float)) and 0.0 <= lam < math.inf):
-        raise ValueError(
-            f"lam={lam!r}: expected a number >= 0 (0 is deterministic, 1 the reverse SDE) or a "
-            "function of sigma"
-        )
+#: λ ≥ 0, the noise of the reverse SDE.
+Lam = Annotated[
+    float, Must(lambda v: v >= 0.0, "a number >= 0 (0 is deterministic, 1 the reverse SDE)")
+]
 
 
 def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
@@ -95,9 +93,10 @@ def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
             "are matrices",
             "a number",
         )
-    return lam(s.sigma) if callable(lam) else lam
+    return read("lam(sigma)", lam(s.sigma), Lam) if callable(lam) else lam
 
 
+@checked
 @dataclass(frozen=True)
 class ReverseSDE(Descent):
     """The reverse-time SDE dx = [Fx − ½(1+λ²)GGᵀ∇log p]dt + λG dw̄.
@@ -111,11 +110,7 @@ class ReverseSDE(Descent):
             solver.
     """
 
-    lam: float | Callable[[float], float] = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_lam(self.lam)
+    lam: Lam | Callable[[float], float] = 1.0
 
     @property
     def noisy(self) -> bool:
@@ -125,6 +120,7 @@ class ReverseSDE(Descent):
         return reverse(process, s, lam_at(self.lam, s))
 
 
+@checked
 @dataclass(frozen=True)
 class Ancestral(Descent):
     """Ancestral sampling around any solver: DDPM's posterior noise, times η (DDIM's η;
@@ -134,14 +130,10 @@ class Ancestral(Descent):
         eta: 0 is the inner solver, 1 adds the noise of DDPM.
     """
 
-    eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (isinstance(self.eta, (int, float)) and 0.0 <= self.eta <= 1.0):
-            raise ValueError(
-                f"eta={self.eta!r}: expected a number from 0 (deterministic) to 1 (ancestral)"
-            )
+    eta: Annotated[
+        float,
+        Must(lambda v: 0.0 <= v <= 1.0, "a number from 0 (deterministic) to 1 (ancestral)"),
+    ] = 1.0
 
     @property
     def noisy(self) -> bool:
@@ -162,6 +154,7 @@ class Ancestral(Descent):
         return reverse(process, s, lam)
 
 
+@checked
 @dataclass(frozen=True)
 class ExtendedSDE(Descent):
     """ER-SDE-Solvers with the paper's φ = σ̄ (exp(σ̄^0.3) + 10) (arXiv 2309.06169, "ER SDE 5").
@@ -170,15 +163,9 @@ class ExtendedSDE(Descent):
         strength: the power of the bracket; 0 is the inner solver.
     """
 
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (isinstance(self.strength, (int, float)) and 0.0 <= self.strength < math.inf):
-            raise ValueError(
-                f"strength={self.strength!r}: expected a number >= 0 (0 is deterministic, 1 the "
-                "paper's)"
-            )
+    strength: Annotated[
+        float, Must(lambda v: v >= 0.0, "a number >= 0 (0 is deterministic, 1 the paper's)")
+    ] = 1.0
 
     @property
     def noisy(self) -> bool:

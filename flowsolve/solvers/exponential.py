@@ -15,7 +15,9 @@ varies with the state.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from ..checked import Must, checked
 from ..coordinates import DATA, FLOW, NOISE, Coordinates
 from ..operators import Operator
 from ..processes import LAMBDA, Level, Variable
@@ -47,6 +49,7 @@ class InLambda(SingleStep):
         return Hold(NOISE) if self.singular(s, t) else self
 
 
+@checked
 @dataclass(frozen=True)
 class Exponential(InLambda):
     """Stages at ``nodes`` (the c of the module's text), of order len(nodes) + 1.
@@ -62,16 +65,17 @@ class Exponential(InLambda):
     midpoint: bool = False
 
     def __post_init__(self) -> None:
-        if not (
-            1 <= len(self.nodes) <= 2
-            and all(0 < c < 1 for c in self.nodes)
-            and sorted(set(self.nodes)) == list(self.nodes)
-        ):
+        rising = sorted(set(self.nodes)) == list(self.nodes)
+        if not (1 <= len(self.nodes) <= 2 and rising and self.nodes[0] > 0 and self.nodes[-1] < 1):
             raise ValueError(
                 f"nodes={self.nodes!r}: expected one or two increasing numbers between 0 and 1"
             )
+        if self.coordinates not in (NOISE, DATA):
+            raise ValueError(f"coordinates={self.coordinates!r}: expected NOISE or DATA")
         if self.midpoint and self.nodes != (0.5,):
-            raise ValueError(f"midpoint=True needs nodes=(0.5,), got {self.nodes!r}")
+            raise ValueError(
+                f"midpoint=True, nodes={self.nodes!r}: expected nodes=(0.5,) or midpoint=False"
+            )
 
     @property
     def order(self) -> int:
@@ -98,6 +102,7 @@ class Exponential(InLambda):
         return interval.hold[0] @ x + interval.drift(line)
 
 
+@checked
 @dataclass(frozen=True)
 class RES3(InLambda):
     """Three stages, at c₂ and at the end of the step, of stiff order three (arXiv 2308.02157;
@@ -111,11 +116,13 @@ class RES3(InLambda):
         c2: where the second stage lies, a fraction of the step other than 2/3.
     """
 
-    c2: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not (0 < self.c2 < 1 and abs(self.c2 - 2 / 3) > 1e-3):
-            raise ValueError(f"c2={self.c2!r}: expected a number between 0 and 1 that is not 2/3")
+    c2: Annotated[
+        float,
+        Must(
+            lambda v: 0.0 < v < 1.0 and abs(v - 2 / 3) > 1e-3,
+            "a number between 0 and 1 that is not 2/3",
+        ),
+    ] = 0.5
 
     @property
     def coordinates(self) -> Coordinates:

@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple
+from typing import Generic
 
+from ..checked import Natural, checked
 from ..coordinates import DATA, NOISE, Coordinates
 from ..processes import Level, Variable
-from .base import Shadow, Solver
+from .base import Shadow, Solver, check_planned
 from .ode import Evaluation, Ode, Past, V
 from .weights import Interval, Polynomial, itself
 
@@ -37,7 +38,9 @@ class Taken(Generic[V]):
     drift: V
 
 
-class Starter(NamedTuple):
+@checked
+@dataclass(frozen=True)
+class Starter:
     """How a method of several points takes its first steps.
 
     Attributes:
@@ -47,9 +50,13 @@ class Starter(NamedTuple):
     """
 
     solver: Solver
-    steps: int | None = None
+    steps: Natural | None = None
+
+    def __post_init__(self) -> None:
+        check_planned("solver", self.solver)
 
 
+@checked
 @dataclass(frozen=True)
 class Multistep(Solver):
     """The polynomial through the last evaluations, integrated over the step.
@@ -76,23 +83,6 @@ class Multistep(Solver):
     corrector: Polynomial | None = None
     starter: Starter | None = None
     finish: bool = False
-
-    def __post_init__(self) -> None:
-        for name, kind in (
-            ("predictor", Polynomial),
-            ("corrector", Polynomial),
-            ("starter", Starter),
-        ):
-            value = getattr(self, name)
-            if not (isinstance(value, kind) or (value is None and name != "predictor")):
-                raise TypeError(
-                    f"{name}={value!r}: expected a flowsolve.solvers.{kind.__name__}"
-                    + ", such as Polynomial(2)" * (kind is Polynomial)
-                )
-        if self.starter and not isinstance(self.starter.solver, Solver):
-            raise TypeError(
-                f"starter={self.starter!r}: expected a Starter of a flowsolve.solvers object"
-            )
 
     @property
     def coordinates(self) -> Coordinates:
@@ -189,6 +179,7 @@ class Multistep(Solver):
         return count, count * ((self.starter.solver.evaluations or 1) - 1)
 
 
+@checked
 @dataclass(frozen=True)
 class GradientEstimation(Solver):
     """Euler on ε̂ + (γ − 1)(ε̂ − ε̂_before): the change of the prediction since the last step,

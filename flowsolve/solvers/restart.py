@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 
-from ..errors import expect
+from ..checked import Must, Natural, NonNegative, Positive, checked
 from ..processes import SIGMA, Level
 from .base import Solver
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward, raised
 
 
+@checked
 @dataclass(frozen=True)
 class Restart(Wrapper):
     """When the run has come below ``low``, go up to ``high`` and down again, some times (arXiv
@@ -29,23 +31,22 @@ class Restart(Wrapper):
         share: the part of the evaluations that goes into them, between 0 and 1.
     """
 
-    low: float = 0.06
-    high: float = 0.3
-    repeats: int = 2
-    share: float = 0.5
+    low: NonNegative = 0.06
+    high: Positive = 0.3
+    repeats: Natural = 2
+    share: Annotated[
+        float, Must(lambda v: 0.0 < v <= 0.99, "a number between 0 and 1, at most 0.99")
+    ] = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expect(self, "a number >= 0", "low", "high", "repeats")
         if not self.low < self.high:
             raise ValueError(f"low={self.low!r}, high={self.high!r}: expected low < high")
-        if not (isinstance(self.share, (int, float)) and 0.0 < self.share < 1.0):
-            raise ValueError(f"share={self.share!r}: expected a number between 0 and 1")
 
     def _restarts(self, budget: int) -> tuple[int, int, int]:
         """How many, of how many steps each, and what they cost."""
         steps = int(budget * self.share) // (self.inner.evaluations or 1)
-        repeats = min(int(self.repeats), steps)
+        repeats = min(self.repeats, steps)
         each = steps // repeats if repeats else 0
         return repeats, each, repeats * each * (self.inner.evaluations or 1)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..coordinates import FLOW, NOISE, Coordinates
+from ..checked import Count, checked
+from ..coordinates import FLOW, NOISE, Coordinates, check_clock
 from ..operators import Operator
 from ..processes import Level
 from .base import Hold, Solver
@@ -19,15 +20,34 @@ from .ode import Evaluation, Ode, Past, V
 from .weights import Polynomial
 
 
+@checked
 @dataclass(frozen=True)
 class Tableau:
     """An explicit Runge-Kutta method: nodes c, stage weights a (lower triangular), step weights
     b."""
 
-    order: int
+    order: Count
     c: tuple[float, ...]
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.b)
+        if n == 0 or not _near(sum(self.b), 1.0):
+            raise ValueError(f"b={self.b!r}: expected weights whose sum is 1")
+        if [len(row) for row in self.a] != list(range(n)):
+            raise ValueError(
+                f"a={self.a!r}: expected {n} rows, one for each of b, of 0, 1, 2, ... weights"
+            )
+        sums = tuple(sum(row) for row in self.a)
+        if len(self.c) != n or not all(map(_near, self.c, sums)):
+            raise ValueError(f"c={self.c!r}: expected {sums!r}, the sums of the rows of a")
+        if not all(0.0 <= node <= 1.0 for node in self.c):
+            raise ValueError(f"c={self.c!r}: expected numbers from 0 to 1")
+
+
+def _near(x: float, y: float) -> bool:
+    return abs(x - y) < 1e-9
 
 
 HEUN = Tableau(2, (0, 1), ((), (1,)), (1 / 2, 1 / 2))
@@ -54,7 +74,7 @@ class SingleStep(Solver):
 
     def rules(self, levels: Sequence[Level], budget: int | None) -> list[Solver]:
         n, e = len(levels) - 1, self.evaluations
-        single = 0 if budget is None else max(0, -((budget - n * e) // (e - 1)))
+        single = 0 if budget is None or e == 1 else max(0, -((budget - n * e) // (e - 1)))
         if single >= e:  # more than a remainder: the caller's grid does not fit the budget
             single = 0
         # From pure noise the polynomial, too, must be drawn in a clock that is finite there.
@@ -68,6 +88,7 @@ class SingleStep(Solver):
         return Multistep(Polynomial(self.order, first.coordinates, first.variable))
 
 
+@checked
 @dataclass(frozen=True)
 class RungeKutta(SingleStep):
     """One step of ``tableau`` in the coordinates' own clock, or in the process's if it has one."""
@@ -76,11 +97,7 @@ class RungeKutta(SingleStep):
     coordinates: Coordinates = NOISE  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if self.coordinates.clock is None:
-            raise ValueError(
-                f"coordinates={self.coordinates!r} have no clock of their own to place the stages "
-                "in; use NOISE or FLOW"
-            )
+        check_clock(self.coordinates)
 
     @property
     def order(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checked import checked
 from ..typing import Float
 from .bridges import Bridge, Problem
 
@@ -22,6 +23,7 @@ _SCIPY: dict[str, tuple[int, int | None]] = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class SciPy(Bridge):
     """The integrators behind ``scipy.integrate.solve_ivp``. No gradients."""

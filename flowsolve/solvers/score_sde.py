@@ -7,16 +7,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from ..checked import Must, checked
 from ..coordinates import DATA, NOISE, Coordinates
-from ..errors import expect
 from ..processes import Level
 from .base import Solver
 from .ddim import DDIM
+from .descent import Lam
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward
 
 
+@checked
 @dataclass(frozen=True)
 class PredictorCorrector(Wrapper):
     r"""Langevin steps after each step of a solver (arXiv 2011.13456, algorithm 4 and 5).
@@ -33,14 +36,10 @@ class PredictorCorrector(Wrapper):
         corrections: Langevin steps, one evaluation each, after each step.
     """
 
-    snr: float = 0.16
-    corrections: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (isinstance(self.snr, (int, float)) and 0.0 <= self.snr <= 0.5):
-            raise ValueError(f"snr={self.snr!r}: expected a number from 0 (no corrector) to 0.5")
-        expect(self, "a positive integer", "corrections")
+    snr: Annotated[
+        float, Must(lambda v: 0.0 <= v <= 0.5, "a number from 0 (no corrector) to 0.5")
+    ] = 0.16
+    corrections: Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")] = 1
 
     @property
     def _extra(self) -> int:
@@ -82,6 +81,7 @@ class PredictorCorrector(Wrapper):
         return x, tuple(replace(e, taken=None) for e in past)
 
 
+@checked
 @dataclass(frozen=True)
 class EulerMaruyama(Solver):
     """Euler-Maruyama for the reverse SDE of x̄ = x/A in the clock σ̄², dx̄ = ½(1+λ²)(ε̂/σ̄)dσ̄² +
@@ -95,10 +95,7 @@ class EulerMaruyama(Solver):
             σ̄².
     """
 
-    lam: float = 1.0
-
-    def __post_init__(self) -> None:
-        expect(self, "a number >= 0", "lam")
+    lam: Lam = 1.0
 
     @property
     def coordinates(self) -> Coordinates:
@@ -119,7 +116,7 @@ class EulerMaruyama(Solver):
         before = carry @ s.R
         # A dσ̄² of noise levels that are matrices, R/A = Y, is A(YYᵀ)_t − A(YYᵀ)_s; by Y⁻ᵀ at s the
         # first is the posterior's R.
-        gain = (ode.process.bridge(s, t, 1.0) - before) * (0.5 * (1.0 + self.lam**2))
+        gain = (ode.process.bridge(s, t, 1.0) - before) * (0.5 * (1.0 + self.lam * self.lam))
         x = carry @ x + gain @ ode(x, s)
         if self.lam:
             x = x + (before.excess(t.R) * self.lam) @ ode.noise()

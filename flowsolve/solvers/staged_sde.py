@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..checked import checked
 from ..coordinates import DATA, Coordinates
 from ..processes import Level
 from .base import Solver
-from .descent import ReverseSDE, check_lam, lam_at, reverse
+from .descent import Lam, ReverseSDE, lam_at, reverse
 from .exponential import InLambda
 from .ode import Evaluation, Ode, Past, V
 from .wrapper import check_downward
 
 
+@checked
 @dataclass(frozen=True)
 class StagedSDE(InLambda):
     """Single-step SDE-DPM-Solver++: the exponential midpoint rule with the SDE's own noise at the
@@ -23,10 +25,7 @@ class StagedSDE(InLambda):
         lam: λ of :class:`ReverseSDE`. 0 is DPM-Solver++(2S).
     """
 
-    lam: float | Callable[[float], float] = 1.0
-
-    def __post_init__(self) -> None:
-        check_lam(self.lam)
+    lam: Lam | Callable[[float], float] = 1.0
 
     @property
     def coordinates(self) -> Coordinates:

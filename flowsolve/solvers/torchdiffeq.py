@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from ..errors import expect
+from ..checked import Must, checked
 from ..typing import Float
 from .bridges import Bridge, Problem
 
@@ -27,6 +27,7 @@ _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class TorchDiffEq(Bridge):
     """torchdiffeq's ``odeint``. Its fixed-step methods take one step per step of the grid, and
@@ -76,16 +77,13 @@ class TorchDiffEq(Bridge):
         return {"step_t": torch.tensor([end], dtype=torch.float64, device=device)}
 
 
+@checked
 @dataclass(frozen=True)
 class TorchDiffEqAdams(TorchDiffEq):
     """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
     over each step of the grid."""
 
-    substeps: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        expect(self, "a positive integer", "substeps")
+    substeps: Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")] = 20
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:

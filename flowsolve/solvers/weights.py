@@ -22,11 +22,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import numpy as np
 
+from ..checked import Count, checked
 from ..coordinates import NOISE, Coordinates
-from ..errors import expect, unknown
 from ..operators import Operator, Scalar
 from ..processes import SIGMA, Level, Process, Variable
 from .base import Shadow
@@ -39,7 +40,7 @@ _NODES = _NODES + 0.5
 #: for equidistant whatever the grid (iPNDM); "midpoint" and "bh1" let two evaluations stand for the
 #: line's value at the middle of the step, times its whole weight (DPM-Solver++(2M); UniPC's
 #: B₂ = eʰ − 1) or times h (UniPC's B₁), and are exact with more, and where the process has a clock.
-WEIGHTS = ("exact", "constant_step", "midpoint", "bh1")
+Weights = Literal["exact", "constant_step", "midpoint", "bh1"]
 
 
 #: Up to so many evaluations the integrals of a step are found together.
@@ -51,6 +52,7 @@ def itself(level: Level) -> Level:
     return level
 
 
+@checked
 @dataclass(frozen=True)
 class Polynomial:
     """The polynomial of p through the last evaluations, newest first.
@@ -59,18 +61,13 @@ class Polynomial:
         points: how many evaluations it goes through at most.
         coordinates: whose p it is of.
         variable: the scalar in which it is drawn.
-        weights: one of ``WEIGHTS``.
+        weights: how they are found, see ``Weights``.
     """
 
-    points: int = 1
+    points: Count = 1
     coordinates: Coordinates = NOISE
     variable: Variable = SIGMA
-    weights: str = "exact"
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive integer", "points")
-        if self.weights not in WEIGHTS:
-            raise ValueError(unknown("weights", self.weights, WEIGHTS))
+    weights: Weights = "exact"
 
     def through(self, ode: Ode[V], past: Past[V], s: Level, t: Level) -> Past[V]:
         """Those of the evaluations ``past`` that it goes through in a step from s to t.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..coordinates import Coordinates
 from ..processes import Level, Variable
-from .base import Solver
+from .base import Solver, check_planned
 from .ode import Ode, V
 
 
@@ -36,13 +36,7 @@ class Wrapper(Solver):
     inner: Solver
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Solver):
-            raise TypeError(f"inner={self.inner!r}: expected a flowsolve.solvers object")
-        if not self.inner.fixed:
-            raise ValueError(
-                f"inner={self.inner!r}: its steps depend on the data, or are another library's; "
-                "expected a solver with a plan, such as DDIM()"
-            )
+        check_planned("inner", self.inner)
 
     @property
     def coordinates(self) -> Coordinates:
