@@ -184,4 +184,5 @@ class ExtendedSDE(Descent):
         return less
 
     def _log_bracket(self, sigma: float) -> float:
-        return self.strength * math.log(math.exp(sigma**0.3) + 10.0)
+        power = sigma**0.3
+        return self.strength * (math.log(math.exp(power) + 10.0) if power < 50.0 else power)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic
+from typing import ClassVar, Generic
 
 from ..checked import Natural, checked
 from ..coordinates import DATA, NOISE, Coordinates
@@ -21,6 +21,9 @@ from .weights import Interval, Polynomial, itself
 #: 160 the start costs up to ten percent from finite noise and takes a sixth to two thirds off the
 #: error from pure noise.
 START_FROM = 20
+#: Between these ratios of σ̄ the end on clean data extrapolates: at less it would multiply rounding,
+#: at more it has nothing to add.
+SHORTEST, LONGEST = 1.0 + 1e-9, 1e100
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Starter:
         steps: how many it takes, in runs of any length that can pay for them (PNDM); None for as
             many as are needed, in runs that are long enough to gain by it.
     """
+
+    such_as: ClassVar[str] = "a flowsolve.solvers.Starter, such as Starter(RungeKutta(HEUN))"
 
     solver: Solver
     steps: Natural | None = None
@@ -145,9 +150,10 @@ class Multistep(Solver):
         end = x0
         if x is not new.x:
             end = end + s.A.inverse() @ (x - new.x)
-        if past and math.isfinite(past[0].level.sigma):
+        ratio = past[0].level.sigma / s.sigma if past else math.inf
+        if SHORTEST < ratio < LONGEST:
             change = x0 - past[0].seen_in(DATA)
-            end = end + change * (1.0 / ((past[0].level.sigma / s.sigma) ** 2 - 1.0))
+            end = end + change * (1.0 / (ratio**2 - 1.0))
         return t.A @ end
 
     def rules(self, levels: Sequence[Level], budget: int | None) -> list[Solver]:

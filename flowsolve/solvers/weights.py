@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -63,6 +63,8 @@ class Polynomial:
         variable: the scalar in which it is drawn.
         weights: how they are found, see ``Weights``.
     """
+
+    such_as: ClassVar[str] = "a flowsolve.solvers.Polynomial, such as Polynomial(2)"
 
     points: Count = 1
     coordinates: Coordinates = NOISE
@@ -124,11 +126,12 @@ class Interval:
 
     def weights(self, nodes: Sequence[Level], kind: str = "exact") -> list[Operator]:
         """The C_j of the module's formula, for evaluations at ``nodes``; all of them, s and t have
-        a finite variable."""
+        a finite variable. The newest p is held where the variable cannot tell s from t, or nodes
+        from each other, because the step is so short."""
         whole, variable = self.hold[1], self.variable
-        if len(nodes) == 1:
-            return [whole]
         start, span = variable.of(self.s), variable.of(self.t) - variable.of(self.s)
+        if len(nodes) == 1 or span == 0.0 or len(set(map(variable.of, nodes))) < len(nodes):
+            return [whole, *[whole * 0.0] * (len(nodes) - 1)]
         # In u = (φ − φ_s)/(φ_t − φ_s) the polynomials have coefficients of order one at any step.
         places = [(variable.of(level) - start) / span for level in nodes]
         if kind == "constant_step":
