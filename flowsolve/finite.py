@@ -67,6 +67,11 @@ def bad_rows(x: Tensor) -> Tensor:
     return ~torch.isfinite(x.detach()).flatten(1).all(1).cpu()
 
 
+def bad_samples(x: Tensor) -> str:
+    """Their numbers, for a message."""
+    return some(bad_rows(x).nonzero().flatten().tolist())
+
+
 def non_finite(
     x: Tensor, asked: list[Level], source: str = "the network", running: Tensor | bool = True
 ) -> NonFiniteError:

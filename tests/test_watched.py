@@ -134,7 +134,9 @@ def test_budgets_that_would_be_laid_out_for_minutes_are_refused(nfe):
 @pytest.mark.parametrize("solver", ["dopri5", "adaptive", "torchdiffeq:explicit_adams"])
 def test_gradients_of_a_run_that_was_stopped(solver):
     torch.manual_seed(0)
-    model = flowsolve.Denoiser(Tanh(torch.nn.Linear(2, 2).double()), PROCESSES["edm"], "eps", (2,))
+    model = flowsolve.Denoiser(
+        Tanh(torch.nn.Linear(2, 2).double()).eval(), PROCESSES["edm"], "eps", (2,)
+    )
     start = torch.randn(1, 2, dtype=F64, requires_grad=True)
     kept = {"solver": solver, "span": (2.0, 0.1), "rtol": 1e-9, "atol": 1e-9}
     part = flowsolve.solve(

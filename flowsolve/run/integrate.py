@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..finite import NonFiniteError, bad_rows, finite, non_finite, some
+from ..finite import NonFiniteError, bad_samples, finite, non_finite
 from ..parametrizations import Linear
 from ..plans import Plan, Remains, Run, Watch, bind
 from ..processes import Level
@@ -57,10 +57,9 @@ def integrate(
         except Exception as error:
             if finite(begin):
                 raise
-            bad = bad_rows(begin).nonzero().flatten().tolist()
             name = "x" if run.levels[0].t < run.levels[-1].t else "start"
             raise ValueError(
-                f"{name} has NaN or Inf in samples {some(bad)}: expected finite numbers"
+                f"{name} has NaN or Inf in samples {bad_samples(begin)}; expected finite numbers"
             ) from error
     end = record.reached[-1] if record.reached else run.levels[0]
     return Solution(
@@ -123,9 +122,19 @@ def _located(
     """The error for a run to ``end``. That of a plan is made again, looking at every evaluation: a
     run that goes well pays nothing for this. (Without a plan each has been looked at.)"""
     search = _Search(frozenset(), None, None)
+
+    def looked(k: int) -> Tensor:
+        z = draw(k)
+        if not finite(z):
+            raise ValueError(
+                f"noise: draw {k} has NaN or Inf in samples {bad_samples(z)}; expected finite "
+                "numbers"
+            )
+        return z
+
     try:
         if plan is not None:
-            _run(plan, rest, model, begin, draw, search).through(model)
+            _run(plan, rest, model, begin, looked, search).through(model)
     except _Found as found:
         x, level = found.args
         if finite(x):

@@ -11,7 +11,8 @@ through its values at the quietest level q and at r, twice that, is integrated e
 
 where the hold of the last prediction errs by :math:`O(\bar\sigma_q^2)`. On the way down the state
 at r is where the hold leads from q; on the way up both are asked at the data, from which they are
-:math:`O(\bar\sigma^2)` away.
+:math:`O(\bar\sigma^2)` away. Where A and R are matrices the last step is the hold, and the first
+its inverse.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from ..coordinates import NOISE, Coordinates
 from ..processes import SIGMA, Level
-from .base import Solver
+from .base import Rise, Solver
 from .ode import Ode, Past
 
 
@@ -80,9 +81,9 @@ class Ends(Solver):
     def _off(self, ode: Ode[Any], x: Any, s: Level, t: Level) -> Any:
         """x at t from clean data."""
         above = _above(ode, t)
-        if above is None:
-            return x
         ode = replace(ode, coordinates=NOISE)
+        if above is None:
+            return Rise().step(ode, x, s, t, ())[0]
         p, q = (ode(NOISE.transport(s, level) @ x, level) for level in (t, above))
         return ode.move(x, s, t, _line(p, q, t, above))
 
