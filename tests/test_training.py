@@ -3,6 +3,7 @@ resumed to the bit."""
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from functools import partial
@@ -381,6 +382,7 @@ class Killed(Exception):
 def killed_at(step: int):
     steps = iter(range(step))
 
+    @functools.wraps(simple)  # the run is known by its loss's name
     def loss(*arguments):
         if next(steps, None) is None:
             raise Killed

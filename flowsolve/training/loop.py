@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from ..checked import Count, Fraction, Must, Natural, Positive, checked
 from ..denoiser import Denoiser
-from ..output import write
+from ..errors import refused
 from ..run import progress_bar
 from ..typing import Float, Int
+from . import streams
+from .checkpoints import Checkpoint, Reached, architecture, claimed, described, undivided
 from .objectives import Loss, simple
+
+#: A number that may be infinite, which sets no bound.
+Unbounded = Annotated[float, Must(lambda v: v > 0.0, "a positive number, or inf", infinite=True)]
+Seed = Annotated[int, Must(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")]
 
 
 class Trained(NamedTuple):
@@ -32,24 +40,25 @@ class Trained(NamedTuple):
     losses: Float[Tensor, "steps"]
 
 
+@checked
 def train(
     model: Denoiser,
     data: Float[Tensor, "N *shape"],
     *,
     labels: Int[Tensor, "N"] | None = None,
-    null: int | None = None,
-    drop: float = 0.1,
+    null: Natural | None = None,
+    drop: Fraction = 0.1,
     loss: Loss = simple,
-    steps: int = 10_000,
-    seconds: float = math.inf,
-    batch_size: int = 128,
-    lr: float = 2e-3,
-    warmup: int = 100,
-    ema: float = 0.999,
-    clip: float = 1.0,
-    seed: int = 0,
-    checkpoint: Path | str | None = None,
-    save_every: int = 500,
+    steps: Count = 10_000,
+    seconds: Unbounded = math.inf,
+    batch_size: Count = 128,
+    lr: Positive = 2e-3,
+    warmup: Count = 100,
+    ema: Fraction = 0.999,
+    clip: Unbounded = 1.0,
+    seed: Seed = 0,
+    checkpoint: os.PathLike[str] | str | None = None,
+    save_every: Count = 500,
     resume: bool = True,
     progress: bool = False,
 ) -> Trained:
@@ -59,12 +68,13 @@ def train(
     Every step's batch, times, noise and dropout depend on (seed, step) alone, so on one machine and
     number of threads the same seed gives the same weights, and a run that was killed and resumed
     gives those of one that was not, to the bit (except with ``seconds``, on which the learning rate
-    then depends).
+    then depends). torch's global generator is as it was afterwards; only what the network and the
+    loss draw themselves, such as dropout, comes from it, and in threads may differ.
 
     Args:
         model: its net is a ``torch.nn.Module``. Times are uniform in the process's t (for EDM, ln σ
             ~ N(−1.2, 1.2²)).
-        data: (N, *shape), where the net is.
+        data: (N, *shape), where the net is, finite.
         labels: (N,), given to the net as ``label``, replaced by ``null`` with probability ``drop``.
         loss: see :data:`~flowsolve.training.objectives.Loss`; for example :func:`simple`, or
             ``functools.partial(simple, on="eps")``.
@@ -73,116 +83,143 @@ def train(
         lr: the learning rate after ``warmup`` steps of linear growth.
         ema: the average's decay; over the first steps it is less, (1 + k)/(10 + k).
         clip: the gradient's greatest norm.
-        checkpoint: a file, replaced (never half written) every ``save_every`` steps and at the end,
-            continued from if it exists and ``resume``.
+        checkpoint: a file, replaced (never half written) every ``save_every`` steps, at the end and
+            when the run is interrupted, continued from if it exists and ``resume``. While a run
+            goes on, no other can have the same one.
         progress: show a progress bar (tqdm).
 
     Raises:
-        TypeError, ValueError: for arguments that do not fit together, and for a checkpoint of
-            another run.
+        TypeError, ValueError: before the first step, for arguments that do not fit together, and
+            for a checkpoint that cannot be written, is damaged, has another run at it, or is of a
+            run with other arguments, data, labels or another network (a loss or a ``time`` is known
+            by its name).
         RuntimeError: if the gradient is not finite; the last checkpoint is as it was.
     """
-    net = _trainable(model)
+    weights = _trainable(model)
     _check(model, data, labels, null, drop)
-    positive = {"steps": steps, "batch_size": batch_size, "lr": lr, "warmup": warmup}
-    for name, number in {**positive, "seconds": seconds}.items():
-        if not number > 0:
-            raise ValueError(f"{name}={number!r}: expected a positive number")
-    run = {**positive, "ema": ema, "clip": clip, "seed": seed, "drop": drop}
-    run |= {"process": repr(model.process), "predicts": str(model.predicts), "data": len(data)}
+    net: Any = model.net
+    run = {
+        "steps": steps, "seconds": seconds, "batch_size": batch_size, "lr": lr, "warmup": warmup,
+        "ema": ema, "clip": clip, "seed": seed, "drop": drop, "null": null,
+    }  # fmt: skip
     plain = replace(model, correct_x0=None)
-    weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(weights, lr=lr, betas=(0.9, 0.99))
-    average = AveragedModel(net, multi_avg_fn=_decaying(ema)).eval()
-    average.update_parameters(net)  # the first update copies; from here on it counts steps
-    parts = (net, average, optimizer)
-    k, spent = 0, 0.0
-    losses: list[Any] = []
-    file = None if checkpoint is None else Path(checkpoint)
-    if file is not None and resume and file.exists():
-        k, spent, losses = _restore(file, run, parts, data.device)
-    bar = progress_bar(progress, None if math.isfinite(seconds) else steps, "step", k)
-    begin = time.monotonic() - spent
-
-    def done(k: int) -> float:
-        return max(k / steps, (time.monotonic() - begin) / seconds)
-
-    def save() -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        file = None if checkpoint is None else claimed(Path(checkpoint), stack)
         if file is not None:
-            state = {
-                "run": run,
-                "states": [part.state_dict() for part in parts],
-                "step": k,
-                "seconds": time.monotonic() - begin,
-                "losses": [float(v) for v in losses],
+            run |= {
+                "process": described(model.process),
+                "predicts": described(model.parametrization),
+                "time": described(model.time),
+                "dtype": described(model.dtype),
+                "conditioning": described(model.conditioning),
+                "network": architecture(net),
+                "loss": described(loss),
+                "data": described(data),
+                "labels": described(labels),
             }
-            write(file, lambda out: torch.save(state, out))
+        with torch.device("cpu"):  # whatever the default: Adam's and the average's own numbers
+            optimizer = torch.optim.Adam(weights, lr=lr, betas=(0.9, 0.99))
+            average = AveragedModel(net, multi_avg_fn=_decaying(ema)).eval()
+        average.update_parameters(net)  # the first update copies; from here on it counts steps
+        record = Checkpoint(file, run, (net, average, optimizer))
+        k, spent, losses = record.load(data.device) if resume else Reached()
+        losses = [*losses]
+        given = None if labels is None else (labels, null or 0, drop)
+        bar = progress_bar(progress, None if math.isfinite(seconds) else steps, "step", k)
+        stack.enter_context(bar or contextlib.nullcontext())
+        begin = time.monotonic() - spent
 
-    schedule = LambdaLR(
-        optimizer,
-        lambda k: min(1.0, (k + 1) / warmup) * 0.5 * (1.0 + math.cos(math.pi * done(k))),
-        last_epoch=k - 1,
-    )
-    net.train()
-    with torch.random.fork_rng(devices=[data.device] if data.is_cuda else []):
-        while done(k) < 1.0:
-            torch.manual_seed(
-                int(np.random.SeedSequence([seed, k]).generate_state(1, np.uint64)[0] >> 1)
-            )
-            pick = torch.randint(len(data), (batch_size,))
-            u = (torch.arange(batch_size) + torch.rand((), dtype=torch.float64)) / batch_size
-            x0, eps = data[pick], torch.randn(batch_size, *model.state_shape).to(data)
-            asked = plain
-            if labels is not None:
-                dropped = (torch.rand(batch_size) < drop).to(labels.device)
-                asked = plain.given(label=labels[pick].masked_fill(dropped, null or 0))
-            levels = [model.process.level(t) for t in model.process.training_times(u).tolist()]
-            value = loss(asked, x0, eps, levels).mean()
-            optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(weights, clip, error_if_nonfinite=True)
-            optimizer.step()
-            schedule.step()
-            average.update_parameters(net)
-            k += 1
-            losses.append(value.detach())
-            if k % save_every == 0:
-                save()
-            if bar is not None:
-                bar.update()
-    save()
-    net.eval()
-    if bar is not None:
-        bar.close()
-    return Trained(
-        replace(model, net=average.module.requires_grad_(False)),
-        k,
-        time.monotonic() - begin,
-        torch.tensor([float(v) for v in losses]),
-    )
+        def done(k: int) -> float:
+            return max(k / steps, (time.monotonic() - begin) / seconds)
+
+        def reached() -> Reached:
+            return Reached(k, time.monotonic() - begin, losses)
+
+        schedule = LambdaLR(
+            optimizer,
+            lambda k: min(1.0, (k + 1) / warmup) * 0.5 * (1.0 + math.cos(math.pi * done(k))),
+            last_epoch=k - 1,
+        )
+        net.train()
+        lent = stack.enter_context(streams.borrowed(data.device))
+        before: list[Tensor] = []  # the network's buffers, which its evaluation may change
+        try:
+            while done(k) < 1.0:
+                if file is not None:
+                    before = [buffer.clone() for buffer in net.buffers()]
+                batch = streams.batch(plain, data, given, batch_size, (seed, k), lent)
+                value = loss(*batch).mean()
+                optimizer.zero_grad()
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(weights, clip, error_if_nonfinite=True)
+                with undivided(), torch.device("cpu"):
+                    optimizer.step()
+                    schedule.step()
+                    average.update_parameters(net)
+                    before, k = [], k + 1
+                    losses.append(value.detach())
+                    if k % save_every == 0:
+                        record.save(reached())
+                if bar is not None:
+                    bar.update()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C: the last step that was finished stays
+                with torch.no_grad():
+                    for buffer, was in zip(net.buffers(), before, strict=False):
+                        buffer.copy_(was)
+                record.save(reached())
+            raise
+        record.save(reached())
+        net.eval()
+        return Trained(
+            replace(model, net=average.module.requires_grad_(False)),
+            k,
+            time.monotonic() - begin,
+            torch.tensor([float(v) for v in losses], dtype=torch.float32, device="cpu"),
+        )
 
 
-def _trainable(model: Denoiser) -> torch.nn.Module:
+def _trainable(model: Denoiser) -> list[torch.nn.Parameter]:
+    """The weights to be trained."""
     if not isinstance(model.net, torch.nn.Module):
         raise TypeError(
             f"model.net is a {type(model.net).__name__}; expected a torch.nn.Module, to be trained"
         )
-    return model.net
+    weights = [p for p in model.net.parameters() if p.requires_grad]
+    if not weights or any(p.is_inference() or p.is_meta for p in weights):
+        has = "weights made under torch.inference_mode() or without values" if weights else "none"
+        raise ValueError(
+            f"model.net has {has}; expected weights that can be trained (requires_grad)"
+        )
+    return weights
 
 
 def _check(
     model: Denoiser, data: Tensor, labels: Tensor | None, null: int | None, drop: float
 ) -> None:
-    if data.shape[1:] != model.data_shape or len(data) == 0:
+    shape = f"(N, {', '.join(map(str, model.data_shape))})"
+    if data.ndim == 0 or data.shape[1:] != model.data_shape or len(data) == 0:
+        raise ValueError(f"data has shape {tuple(data.shape)}; expected {shape}")
+    expected = f"finite floating-point numbers, {shape}"
+    if not data.is_floating_point():
+        raise TypeError(refused("data", data, expected))
+    if model.device is not None and data.device != model.device:
         raise ValueError(
-            f"data has shape {tuple(data.shape)}; expected (N, "
-            f"{', '.join(map(str, model.data_shape))})"
+            f"data is on {data.device}, the network on {model.device}; move one to the other"
         )
-    if labels is not None and (labels.shape != (len(data),) or (drop > 0 and null is None)):
+    if data.is_meta or not data.isfinite().all():
+        raise ValueError(f"data has NaN, Inf or no values; expected {expected}")
+    if labels is None:
+        return
+    if labels.shape != (len(data),) or labels.is_meta or (drop > 0 and null is None):
         raise ValueError(
             f"labels has shape {tuple(labels.shape)}, null={null!r}; "
             f"expected ({len(data)},) and, if drop > 0, the null class"
         )
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(refused("labels", labels, f"integers, ({len(data)},)"))
 
 
 def _decaying(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
@@ -194,21 +231,3 @@ def _decaying(ema: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any],
             mine.lerp_(theirs, 1.0 - min(ema, (1 + k) / (10 + k)))
 
     return update
-
-
-def _restore(
-    file: Path, run: dict[str, Any], parts: Sequence[Any], device: torch.device
-) -> tuple[int, float, list[float]]:
-    """Steps, seconds and losses so far of the checkpoint, whose states the ``parts`` take. Raises
-    ValueError if it is not of this ``run``."""
-    saved = torch.load(file, map_location=device, weights_only=True)
-    for name, value in run.items():
-        was = saved["run"].get(name)
-        if was != value:
-            raise ValueError(
-                f"{name}={value!r}, but the checkpoint {file} is of a run with {was!r}; "
-                "expected that, or resume=False"
-            )
-    for part, state in zip(parts, saved["states"], strict=True):
-        part.load_state_dict(state)
-    return saved["step"], saved["seconds"], saved["losses"]
