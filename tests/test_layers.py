@@ -29,7 +29,7 @@ checks continuing sampling encoding
 exact.reduction exact.laws exact.mixtures exact
 pictures
 training.objectives training.bounds training.streams training.checkpoints training.loop training
-models models.data models.unet models.preconditioned models.digits models.quality
+models models.data models.unet models.preconditioned models.recipes models.digits models.quality
 comparison.result comparison.figures comparison.measure comparison
 cli.options cli.sample cli.compare cli.train cli.solvers cli.main cli
 """

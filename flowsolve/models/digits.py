@@ -10,107 +10,66 @@ DIGITS.md beside this file is its model card; :func:`train_digits` trains it aga
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
-from functools import lru_cache, partial
+import os
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checked import Count, Must, Positive, checked
 from ..denoiser import Denoiser
-from ..errors import unknown
-from ..output import write
-from ..processes import CLD, VP, Blurring, Process
-from ..training import Loss, simple, train
+from ..output import alone, write
+from ..training import train
+from ..training.loop import Seed
+from ..training.streams import drawing
 from ..typing import Int
-from .data import CLASSES, SHAPE, data, require
-from .preconditioned import Preconditioned
-from .unet import UNet
+from .data import CLASSES, data, require
+from .recipes import RECIPES, WEIGHTS, Recipe, load, network_of, recipe
 
-WEIGHTS = Path(__file__).with_name("digits.safetensors")
-#: The root mean square of the data.
-SIGMA_DATA = 0.85
+__all__ = ["RECIPES", "WEIGHTS", "Recipe", "digits", "load", "recipe", "train_digits"]
 
-
-class Recipe(NamedTuple):
-    """What one of the models is, and how it was trained."""
-
-    file: str
-    process: Process
-    predicts: str
-    network: Callable[[], nn.Module]
-    steps: int
-    loss: Loss = simple
-    time: str | None = None
-
-    def denoiser(self, net: nn.Module, label: Int[Tensor, "*n"] | int | None = None) -> Denoiser:
-        return Denoiser(
-            net, self.process, self.predicts, SHAPE, time=self.time, conditioning={"label": label}
-        )
+Floating = Annotated[
+    torch.dtype,
+    Must(lambda v: v.is_floating_point and v.itemsize > 1, "torch.float32 or another such dtype"),
+]
 
 
-def _with_matrices(file: str, process: Process, steps: int) -> Recipe:
-    def network() -> nn.Module:
-        net = UNet(process.state_shape(SHAPE)[0], classes=CLASSES, outputs=SHAPE[0])
-        return Preconditioned(net, process, SIGMA_DATA)
-
-    return Recipe(file, process, "x0", network, steps, partial(simple, on="eps"), "t")
-
-
-#: By the name of the process.
-RECIPES = {
-    "cosine": Recipe("digits.safetensors", VP.cosine(), "v", partial(UNet, classes=CLASSES), 3500),
-    "cld": _with_matrices("digits_cld.safetensors", CLD(), 6000),
-    # A blur as wide, in parts of the picture, as 10 pixels are of one of 32×32.
-    "blurring": _with_matrices(
-        "digits_blurring.safetensors", Blurring(SHAPE[1:], sigma_max=2.5), 5000
-    ),
-}
-
-
-def recipe(process: str) -> Recipe:
-    """The recipe of that name. Raises ValueError for an unknown one."""
-    if process not in RECIPES:
-        raise ValueError(unknown("process", process, RECIPES))
-    return RECIPES[process]
-
-
-def load(path: Path | str, process: str = "cosine") -> nn.Module:
-    """The network of a weights file, in float32, in evaluation mode, its parameters frozen.
-
-    Raises:
-        ImportError: without safetensors.
-        FileNotFoundError: if there is no such file.
-        ValueError: for an unknown process, and for weights of another network.
-    """
-    load_file = require("safetensors.torch", "run").load_file
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"path={str(path)!r}: there is no such file of weights")
-    net = recipe(process).network()
-    try:
-        net.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    except RuntimeError:
-        raise ValueError(
-            f"path={str(path)!r}: these are not weights of the digits model on process={process!r}"
-        ) from None
-    return net.eval().requires_grad_(False)
+def _moved(net: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    with torch.inference_mode(False):
+        return net.to(device=device, dtype=dtype)
 
 
 @lru_cache
 def _shipped(process: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    return load(WEIGHTS.with_name(recipe(process).file), process).to(device=device, dtype=dtype)
+    made = network_of("weights", WEIGHTS.with_name(recipe(process).file), process)
+    return _moved(made, dtype, device)
 
 
+def _place(device: torch.device | str | None) -> torch.device:
+    """The device, which is there. Raises ValueError for one that is not."""
+    try:
+        place = torch.device("cpu" if device is None else device)
+        torch.empty((), device=place)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={str(device)!r}: {reason}; expected one that is here") from None
+    if place.type == "meta":
+        raise ValueError(f"device={str(device)!r}: expected one on which numbers have values")
+    return place
+
+
+@checked
 def digits(
     label: Int[Tensor, "*n"] | int | None = None,
     *,
     process: str = "cosine",
-    dtype: torch.dtype = torch.float32,
+    dtype: Floating = torch.float32,
     device: torch.device | str | None = None,
-    weights: Path | str | None = None,
+    weights: os.PathLike[str] | str | None = None,
 ) -> Denoiser:
     """A shipped model: a :class:`~flowsolve.Denoiser` on the cosine VP that predicts v, or one on a
     process of matrices, that predicts x0.
@@ -127,13 +86,15 @@ def digits(
 
     Raises:
         ImportError: without safetensors.
-        TypeError, ValueError: for a label that is no digit, an unknown process, and weights of
-            another one's network.
+        FileNotFoundError: if there is no file ``weights``.
+        TypeError, ValueError: for a label that is no digit, an unknown process, a dtype or device
+            that cannot be, and weights that are damaged or of another one's network.
     """
     if isinstance(label, Tensor):
         if (
             label.is_floating_point()
             or label.is_complex()
+            or label.is_meta
             or label.dtype == torch.bool
             or label.ndim > 1
         ):
@@ -146,30 +107,25 @@ def digits(
                 f"label has values from {int(label.min())} to {int(label.max())}; "
                 "expected digits 0 to 9"
             )
-    elif label is not None:
-        if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
-            raise TypeError(
-                f"label={label!r}: expected None, a digit 0 to 9, or a tensor of digits"
-            )
-        if not 0 <= label < CLASSES:
-            raise ValueError(f"label={label!r}: expected a digit 0 to 9, or None for any")
-        label = int(label)
-    made, place = recipe(process), torch.device(device or "cpu")
+    elif label is not None and not 0 <= label < CLASSES:
+        raise ValueError(f"label={label!r}: expected a digit 0 to 9, or None for any")
+    made, place = recipe(process), _place(device)
     net = (
         _shipped(process, dtype, place)
         if weights is None
-        else load(weights, process).to(device=place, dtype=dtype)
+        else _moved(network_of("weights", Path(weights), process), dtype, place)
     )
     return made.denoiser(net, label)
 
 
+@checked
 def train_digits(
-    out: Path | str,
+    out: os.PathLike[str] | str,
     *,
     process: str = "cosine",
-    seconds: float | None = None,
-    steps: int | None = None,
-    seed: int = 0,
+    seconds: Positive | None = None,
+    steps: Count | None = None,
+    seed: Seed = 0,
     resume: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -194,46 +150,53 @@ def train_digits(
 
     Raises:
         ImportError: without scikit-learn, safetensors or, for the bar, tqdm.
-        ValueError: for an unknown process, and if the folder's checkpoint is of a run with other
-            settings.
+        ValueError: for an unknown process, a folder that cannot be written or in which another run
+            is at work, and if its checkpoint is damaged or of a run with other settings.
     """
     to_bytes, made = require("safetensors.torch", "run").save, recipe(process)
     if steps is None:
         steps = made.steps if seconds is None else 10**9
-    split, out = data(), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = made.network()
-    trained = train(
-        made.denoiser(net),
-        split.train,
-        labels=split.train_labels,
-        null=CLASSES,
-        loss=made.loss,
-        steps=steps,
-        seconds=math.inf if seconds is None else seconds,
-        batch_size=64,
-        lr=4e-3,
-        ema=0.998,
-        seed=seed,
-        checkpoint=out / "checkpoint.pt",
-        resume=resume,
-        progress=progress,
-    )
-    assert isinstance(trained.model.net, torch.nn.Module)
-    state = {
-        name: tensor.to(torch.float16).contiguous()
-        for name, tensor in trained.model.net.state_dict().items()
-    }
-    # One entry, since safetensors writes several in no particular order: the same weights are to be
-    # the same file.
-    content = to_bytes(state, metadata={"training": f"steps={trained.steps} seed={seed}"})
-    weights = out / made.file
-    write(weights, lambda file: file.write(content))
+    split, folder = data(), Path(out)
+    weights, checkpoint = folder / made.file, folder / "checkpoint.pt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"out={str(out)!r} is no folder: {error.strerror}") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(alone(weights))
+        except OSError as error:
+            raise ValueError(f"out={str(out)!r} cannot be had: {error.strerror}") from None
+        with drawing(seed), torch.device("cpu"):
+            net = made.network()
+        trained = train(
+            made.denoiser(net),
+            split.train,
+            labels=split.train_labels,
+            null=CLASSES,
+            loss=made.loss,
+            steps=steps,
+            seconds=math.inf if seconds is None else seconds,
+            batch_size=64,
+            lr=4e-3,
+            ema=0.998,
+            seed=seed,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+        )
+        assert isinstance(trained.model.net, torch.nn.Module)
+        state = {
+            name: tensor.to(torch.float16).contiguous()
+            for name, tensor in trained.model.net.state_dict().items()
+        }
+        # One entry, since safetensors writes several in no particular order: the same weights are
+        # to be the same file.
+        content = to_bytes(state, metadata={"training": f"steps={trained.steps} seed={seed}"})
+        write(weights, lambda file: file.write(content))
     return {
         "weights": weights,
-        "checkpoint": out / "checkpoint.pt",
+        "checkpoint": checkpoint,
         "steps": trained.steps,
         "seconds": trained.seconds,
         "loss": float(trained.losses[-100:].mean()),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..denoiser import Denoiser
 from ..processes import Level
@@ -54,6 +55,21 @@ def batch(
         each.manual_seed(number)
     lent[0].set_state(random.get_state())  # the network's own draws follow
     return model, data[pick], eps, [process.level(t) for t in process.training_times(u).tolist()]
+
+
+class drawing(TorchFunctionMode):
+    """A block in which a new network draws its weights from a generator of its own: those that
+    torch's global one would give after ``torch.manual_seed(seed)``."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = torch.Generator().manual_seed(seed)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = dict(kwargs or {})
+        if named.get("generator", self) is None:  # all of torch.nn.init can be given one
+            named["generator"] = self.random
+        return func(*args, **named)
 
 
 _LOCK = threading.Lock()

@@ -1,0 +1,114 @@
+"""What the shipped models are, and how their weights are read from files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..checked import checked
+from ..denoiser import Denoiser
+from ..errors import unknown
+from ..processes import CLD, VP, Blurring, Process
+from ..training import Loss, simple
+from ..typing import Int
+from .data import CLASSES, SHAPE, require
+from .preconditioned import Preconditioned
+from .unet import UNet
+
+WEIGHTS = Path(__file__).with_name("digits.safetensors")
+#: The root mean square of the data.
+SIGMA_DATA = 0.85
+
+
+class Recipe(NamedTuple):
+    """What one of the models is, and how it was trained."""
+
+    file: str
+    process: Process
+    predicts: str
+    network: Callable[[], nn.Module]
+    steps: int
+    loss: Loss = simple
+    time: str | None = None
+
+    def denoiser(self, net: nn.Module, label: Int[Tensor, "*n"] | int | None = None) -> Denoiser:
+        return Denoiser(
+            net, self.process, self.predicts, SHAPE, time=self.time, conditioning={"label": label}
+        )
+
+
+def _with_matrices(file: str, process: Process, steps: int) -> Recipe:
+    def network() -> nn.Module:
+        net = UNet(process.state_shape(SHAPE)[0], classes=CLASSES, outputs=SHAPE[0])
+        return Preconditioned(net, process, SIGMA_DATA)
+
+    return Recipe(file, process, "x0", network, steps, partial(simple, on="eps"), "t")
+
+
+#: By the name of the process.
+RECIPES = {
+    "cosine": Recipe("digits.safetensors", VP.cosine(), "v", partial(UNet, classes=CLASSES), 3500),
+    "cld": _with_matrices("digits_cld.safetensors", CLD(), 6000),
+    # A blur as wide, in parts of the picture, as 10 pixels are of one of 32×32.
+    "blurring": _with_matrices(
+        "digits_blurring.safetensors", Blurring(SHAPE[1:], sigma_max=2.5), 5000
+    ),
+}
+
+
+def recipe(process: str) -> Recipe:
+    """The recipe of that name. Raises ValueError for an unknown one."""
+    if process not in RECIPES:
+        raise ValueError(unknown("process", process, RECIPES))
+    return RECIPES[process]
+
+
+@checked
+def load(path: os.PathLike[str] | str, process: str = "cosine") -> nn.Module:
+    """The network of a weights file, in float32, in evaluation mode, its parameters frozen.
+
+    Raises:
+        ImportError: without safetensors.
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown process, and for a file that is damaged or has weights of another
+            network.
+    """
+    return network_of("path", Path(path), process)
+
+
+def network_of(argument: str, path: Path, process: str) -> nn.Module:
+    """The network of the file at ``path``, which the caller knows as ``argument``."""
+    load_file, made = require("safetensors.torch", "run").load_file, recipe(process)
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}={str(path)!r}: there is no such file of weights")
+    # Whoever asks first, in whatever mode: the network is everybody's. It is made without values,
+    # since drawing some would move torch's global generator.
+    with torch.inference_mode(False):
+        with torch.device("meta"):
+            net = made.network()
+        try:
+            found = load_file(path, device="cpu")
+        except OSError:
+            raise
+        except Exception as error:  # SafetensorError, and what torch makes of damaged headers
+            raise ValueError(
+                f"{argument}={str(path)!r} is damaged, or no file of weights ({error}); expected "
+                "one in the format of safetensors"
+            ) from None
+        try:
+            if not all(x.is_floating_point() and x.isfinite().all() for x in found.values()):
+                raise RuntimeError
+            weights = {name: tensor.float() for name, tensor in found.items()}
+            net.load_state_dict(weights, assign=True)
+        except RuntimeError:
+            raise ValueError(
+                f"{argument}={str(path)!r}: these are not weights of the digits model on "
+                f"process={process!r}; expected finite floating-point numbers of its shapes"
+            ) from None
+    return net.eval().requires_grad_(False)
