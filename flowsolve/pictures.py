@@ -3,13 +3,13 @@ then put in place."""
 
 from __future__ import annotations
 
+import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .output import write
+from .output import unwritable, write
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,15 +99,25 @@ def check(path: Path, suffixes: Iterable[str]) -> None:
             if s in suffixes
         )
         raise ValueError(f"{str(path)!r}: expected a name ending in one of {known}")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        reason = (
-            "it is a directory"
-            if path.is_dir()
-            else "no permission"
-            if path.parent.exists()
-            else "there is no such directory"
-        )
+    reason = unwritable(path)
+    if reason is not None:
         raise ValueError(f"{str(path)!r} cannot be written: {reason}")
+
+
+def check_picture(path: Path) -> None:
+    """Raise ValueError if no picture can be written to ``path``. Some kinds Pillow writes only with
+    a plug-in, or only of two colours, so it is asked to write a small one."""
+    from PIL import Image
+
+    formats = picture_formats()
+    check(path, formats)
+    try:
+        for mode in ("L", "RGB"):
+            Image.new(mode, (16, 16)).save(io.BytesIO(), formats[path.suffix.lower()])
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be written: {error}; expected .png, .jpg, ..."
+        ) from None
 
 
 def save_tensor(path: Path, x: Tensor) -> None:

@@ -31,7 +31,7 @@ pictures
 training.objectives training.bounds training.streams training.checkpoints training.loop training
 models models.data models.unet models.preconditioned models.recipes models.digits models.quality
 comparison.result comparison.figures comparison.measure comparison
-cli.options cli.sample cli.compare cli.train cli.solvers cli.main cli
+cli.streams cli.options cli.model cli.sample cli.compare cli.train cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()
 FACE = {"__init__", "__main__"}

@@ -4,12 +4,14 @@ plot."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
+from .model import add_model, load_model, running
 from .options import Usage
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="NAME",
         help="where the noise levels lie, for all solvers (default: the process's own)",
     )
-    options.add_model(add)
+    add_model(add)
     options.add_saying(add)
 
 
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .. import comparison
     from ..comparison import figures
 
-    model = options.model(arguments)
+    model = load_model(arguments)
     output = options.picture_file(arguments.output, "compare.png", model.data_shape, "--plot")
     if arguments.plot is not None:
         options.check_file(arguments.plot, figures.plot_formats())
@@ -91,8 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
         nonlocal latest
         latest = so_far
 
+    bar = options.wants_bar(arguments)
     try:
-        comparison.compare(model, **wanted, callback=keep, progress=options.wants_bar(arguments))
+        with running():
+            comparison.compare(model, **wanted, callback=keep, progress=bar)
     except BaseException:  # Ctrl-C, or a solver that fails: main says what, after what there is
         if latest is not None:
             files = _write(arguments, output, latest)
@@ -109,12 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace, output: Path | None, result: Comparison) -> str:
-    """The table on stdout, the files where they were asked for. Returns ", a and b"."""
-    options.say(arguments, result)
-    if output is not None:
-        result.picture(output)
-    if arguments.plot is not None:
-        result.plot(arguments.plot)
+    """The files that were asked for, one even if the other fails, and the table on stdout. Returns
+    ", a and b"."""
+    with contextlib.ExitStack() as files:  # which tries all of them
+        files.callback(options.say, arguments, result)
+        if output is not None:
+            files.callback(result.picture, output)
+        if arguments.plot is not None:
+            files.callback(result.plot, arguments.plot)
     return ", " * bool(output or arguments.plot) + " and ".join(
         str(file) for file in (output, arguments.plot) if file
     )

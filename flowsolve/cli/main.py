@@ -2,22 +2,23 @@
 solvers``.
 
 Exit status: 0 done, 1 failed while running, 2 asked for something that does not exist, 130
-interrupted (with what was finished on disk). Heavy imports happen inside the commands, so
-``--help`` comes at once.
+interrupted (143 and 129 by SIGTERM and SIGHUP), with what was finished on disk; 141 if nobody reads
+what is said. Heavy imports happen inside the commands, so ``--help`` comes at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
 from . import compare, sample, solvers, train
-from .options import INTERRUPTED, Usage
+from .model import Foreign
+from .options import Usage
+from .streams import signals, status_of, streams
 
 COMMANDS = {"sample": sample, "compare": compare, "train": train, "solvers": solvers}
 
@@ -29,24 +30,35 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` without the program's name. Returns the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The table has Greek letters, the terminal may not.
-        sys.stdout.reconfigure(errors="replace")
+    with streams() as out:
+        try:
+            with signals():
+                status = _run(argv)
+        except KeyboardInterrupt as interrupt:
+            print("flowsolve: interrupted", file=sys.stderr)
+            status = status_of(interrupt)
+        out.flush()
+        if status != 0 or out.failed is None:
+            return status
+        if isinstance(out.failed, BrokenPipeError):
+            return 141  # whoever read us has had enough
+        return _complain(f"stdout: {out.failed}", 1)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parser().parse_args(argv)
-        status = arguments.run(arguments)
-        sys.stdout.flush()
-        return status
     except Usage as error:
         return _complain(error, 2)
-    except KeyboardInterrupt:
-        print("flowsolve: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read us has had enough. Python would complain once more when it flushes stdout on
-        # the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    try:
+        return arguments.run(arguments)
+    except Usage as error:
+        return _complain(error, 2)
+    except Foreign as error:
+        traceback.print_exception(type(error.cause), error.cause, error.where, file=sys.stderr)
+        return _complain(error, 1)
+    except SystemExit as error:
+        return _complain(f"the model's code called exit({error.code!r})", 1)
     except ImportError as error:
         return _complain(
             f"{error.name} is not installed: pip install 'flowsolve[run]'"
@@ -54,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             else error,
             1,
         )
+    except MemoryError as error:
+        return _complain(f"not enough memory: {error}; fewer samples at a time need less", 1)
     except (ArithmeticError, OSError, RuntimeError, TypeError, ValueError) as error:
         return _complain(error, 1)
 

@@ -1,25 +1,15 @@
-"""What the commands of the command line share: the kinds of their arguments, the model they work
-on, where pictures go."""
+"""What the commands of the command line share: the kinds of their arguments, where pictures go."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import importlib
 import importlib.util
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ..denoiser import Denoiser
-
-
-#: The exit status of what Ctrl-C ended.
-INTERRUPTED = 130
+from typing import Any
 
 
 class Usage(Exception):
@@ -82,33 +72,6 @@ def add_count(add: Callable[..., Any], default: int) -> None:
     add("-n", "--n", type=positive, default=default, metavar="N", help=text)
 
 
-def add_model(add: Callable[..., Any]) -> None:
-    """The arguments :func:`model` reads."""
-    add(
-        "--process",
-        metavar="NAME",
-        help="which digits model: cosine, cld or blurring (default: cosine)",
-    )
-    add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
-    add(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="the digits model with weights that `flowsolve train` wrote",
-    )
-    add(
-        "--device",
-        metavar="NAME",
-        help="where the digits model runs: cpu, cuda, mps, ... (default: cpu)",
-    )
-    add(
-        "--model",
-        metavar="WHERE",
-        help="your own model: module:name or file.py:name of a flowsolve.Denoiser "
-        "or a function that returns one",
-    )
-
-
 def add_saying(add: Callable[..., Any]) -> None:
     """The arguments that say how much a command says."""
     add(
@@ -133,81 +96,6 @@ def say(arguments: argparse.Namespace, line: object) -> None:
         print(line, flush=True)
 
 
-def model(arguments: argparse.Namespace) -> Denoiser:
-    """The model a command is to work on. Raises Usage if there is none such; what the user's own
-    code raises passes through."""
-    if arguments.model is not None:
-        for name in ("process", "label", "weights", "device"):
-            if getattr(arguments, name) is not None:
-                raise Usage(f"--{name} is for the digits model and cannot be combined with --model")
-        return _imported(arguments.model)
-    import torch
-
-    from ..models import digits
-
-    # The network is small: a second thread would mostly wait for the first.
-    torch.set_num_threads(1)
-    process = arguments.process or "cosine"
-    try:
-        return digits.digits(
-            label=arguments.label,
-            process=process,
-            weights=arguments.weights,
-            device=arguments.device,
-        )
-    except FileNotFoundError as error:
-        raise (
-            Usage(f"there is no file of weights {arguments.weights}")
-            if arguments.weights
-            else error
-        ) from None
-    except (AssertionError, RuntimeError) as error:  # torch does not have the device
-        raise Usage(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
-    except (TypeError, ValueError) as error:
-        raise Usage(error) from error
-
-
-def _imported(where: str) -> Denoiser:
-    import torch
-
-    from ..denoiser import Denoiser
-
-    place, _, name = where.rpartition(":")
-    if not (place and name):
-        raise Usage(f"--model {where!r}: expected module:name or file.py:name")
-    path = Path(place) if place.endswith(".py") else None
-    if path is not None and not path.is_file():
-        raise Usage(f"--model {where!r}: there is no file {place}")
-    # As `python file.py` and `python -m` do.
-    sys.path.insert(0, str(path.parent.absolute()) if path is not None else os.getcwd())
-    try:
-        found = importlib.import_module(place) if path is None else _run(path)
-    except ModuleNotFoundError as error:
-        if path is None and error.name and f"{place}.".startswith(f"{error.name}."):
-            raise Usage(f"--model {where!r}: {error}") from error
-        raise
-    if not hasattr(found, name):
-        raise Usage(f"--model {where!r}: {place} has no {name!r}")
-    value = getattr(found, name)
-    if callable(value) and not isinstance(value, (Denoiser, torch.nn.Module)):
-        value = value()
-    if not isinstance(value, Denoiser):
-        raise Usage(
-            f"--model {where!r} is a {type(value).__name__}; "
-            "expected a flowsolve.Denoiser, or a function that returns one"
-        )
-    return value
-
-
-def _run(path: Path) -> Any:
-    """The module that a file is."""
-    spec = importlib.util.spec_from_file_location("flowsolve_model", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def picture_file(
     output: Path | None, default: str, shape: tuple[int, ...], instead: str
 ) -> Path | None:
@@ -228,15 +116,16 @@ def picture_file(
             )
         return None
     path = output or Path(default)
-    check_file(path, pictures.picture_formats())
+    check_file(path)
     return path
 
 
-def check_file(path: Path, suffixes: Any) -> None:
-    """Raise Usage if ``path`` cannot be written or ends in none of ``suffixes``."""
+def check_file(path: Path, suffixes: Any = None) -> None:
+    """Raise Usage if ``path`` cannot be written or ends in none of ``suffixes``, by default those
+    of pictures."""
     from .. import pictures
 
     try:
-        pictures.check(path, suffixes)
+        pictures.check(path, suffixes) if suffixes else pictures.check_picture(path)
     except ValueError as error:
         raise Usage(error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .options import INTERRUPTED, Usage
+from .model import add_model, load_model, running
+from .options import Usage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +85,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="FILE",
         help="also write the samples as numbers: .pt, .npy or .npz",
     )
-    options.add_model(add)
+    add_model(add)
     options.add_saying(add)
 
 
@@ -92,13 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
     given = dict(arguments.option)
     if arguments.eta is not None:
         given["eta"] = arguments.eta
-    import torch
 
     from .. import pictures
-    from ..grids import find_grid
-    from ..solvers import find_solver
+    from ..checks import check_layout
 
-    model = options.model(arguments)
+    model = load_model(arguments)
     output = options.picture_file(
         arguments.output, "samples.png", model.data_shape, "--save-tensor"
     )
@@ -110,8 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
             "say where the numbers go, with --save-tensor"
         )
     try:
-        find_solver(arguments.solver, given)
-        find_grid(arguments.grid, model.process)
+        check_layout(
+            model.process, arguments.solver, arguments.nfe, arguments.grid, (None, None), given
+        )
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
     which = arguments.model or (
@@ -123,49 +124,61 @@ def run(arguments: argparse.Namespace) -> int:
         f"sampling {arguments.n} of {which} with {arguments.solver}{budget}, seed {arguments.seed}",
     )
     begin = time.perf_counter()
-    parts, spent, interrupted = _draw(model, arguments, given)
-    seconds = time.perf_counter() - begin
-    if not parts:
-        print(
-            "flowsolve: interrupted before the first batch was finished; nothing was written",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    x = torch.cat(parts)
-    evaluations = f"{spent[0]}" if len(set(spent)) == 1 else f"{min(spent)} to {max(spent)}"
-    facts = {
-        "solver": arguments.solver,
-        "evaluations": evaluations,
-        "seed": arguments.seed,
-        **given,
-    }
-    if arguments.save_tensor:
-        pictures.save_tensor(arguments.save_tensor, x)
-    if output:
-        pictures.save_sheet(output, x, facts)
-    files = " and ".join(str(file) for file in (output, arguments.save_tensor) if file)
-    line = (
-        f"{arguments.solver}, {evaluations} evaluations, {len(x)} samples, {seconds:.2f} s, {files}"
-    )
-    if interrupted:
-        print(
-            f"flowsolve: interrupted after {len(x)} of {arguments.n} samples, "
-            f"which were written: {line}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    options.say(arguments, line)
+    parts: list[Tensor] = []
+    spent: list[int] = []
+    try:
+        with running():
+            _draw(model, arguments, given, parts, spent)
+    except BaseException as error:  # Ctrl-C, or a network that fails: main says what
+        if parts:
+            done = f"{sum(map(len, parts))} of {arguments.n} samples"
+            line = _write(arguments, output, parts, spent, given, begin)
+            print(f"flowsolve: ended after {done}, which were written: {line}", file=sys.stderr)
+        elif not isinstance(error, Exception):
+            print(
+                "flowsolve: ended before the first batch was finished; nothing was written",
+                file=sys.stderr,
+            )
+        raise
+    options.say(arguments, _write(arguments, output, parts, spent, given, begin))
     return 0
 
 
+def _write(
+    arguments: argparse.Namespace,
+    output: Path | None,
+    parts: list[Tensor],
+    spent: list[int],
+    given: dict[str, Any],
+    begin: float,
+) -> str:
+    """The files that were asked for, one even if the other fails. Returns what there is to say."""
+    import torch
+
+    from .. import pictures
+
+    seconds, x = time.perf_counter() - begin, torch.cat(parts)
+    evaluations = f"{spent[0]}" if len(set(spent)) == 1 else f"{min(spent)} to {max(spent)}"
+    solver, facts = arguments.solver, {"evaluations": evaluations, "seed": arguments.seed, **given}
+    with contextlib.ExitStack() as files:  # which tries all of them
+        if output:
+            files.callback(pictures.save_sheet, output, x, {"solver": solver, **facts})
+        if arguments.save_tensor:
+            files.callback(pictures.save_tensor, arguments.save_tensor, x)
+    names = " and ".join(str(file) for file in (output, arguments.save_tensor) if file)
+    return f"{solver}, {evaluations} evaluations, {len(x)} samples, {seconds:.2f} s, {names}"
+
+
 def _draw(
-    model: Denoiser, arguments: argparse.Namespace, given: dict[str, Any]
-) -> tuple[list[Tensor], list[int], bool]:
-    """The batches that were finished, what each cost, and whether the user stopped it there."""
+    model: Denoiser,
+    arguments: argparse.Namespace,
+    given: dict[str, Any],
+    parts: list[Tensor],
+    spent: list[int],
+) -> None:
+    """Draw into ``parts``, a batch at a time, and into ``spent`` what each cost."""
     import flowsolve
 
-    parts: list[Tensor] = []
-    spent: list[int] = []
     bar = _Bar(arguments)
     wanted: dict[str, Any] = {
         key: getattr(arguments, key) for key in ("solver", "nfe", "grid", "seed")
@@ -177,15 +190,8 @@ def _draw(
             parts.append(solution.x)
             spent.append(solution.nfe)
             bar.finished(n)
-    except KeyboardInterrupt:
-        return parts, spent, True
-    except (TypeError, ValueError) as error:
-        if bar.moved or isinstance(error, flowsolve.NonFiniteError):
-            raise
-        raise Usage(error) from error  # before the first step: the arguments were at fault
     finally:
         bar.close()
-    return parts, spent, False
 
 
 class _Bar:
@@ -193,14 +199,13 @@ class _Bar:
     told otherwise."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.bar, self.moved, self.done, self.nfe = None, False, 0, arguments.nfe or 20
+        self.bar, self.done, self.nfe = None, 0, arguments.nfe or 20
         if options.wants_bar(arguments):
             from tqdm import tqdm
 
             self.bar = tqdm(total=arguments.n, unit="sample", leave=False, file=sys.stderr)
 
     def step(self, state: Any) -> None:
-        self.moved = True
         self._show(self.done + int(len(state.x) * min(1.0, state.nfe / self.nfe)))
 
     def finished(self, n: int) -> None:

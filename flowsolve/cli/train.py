@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
         for key in ("process", "seconds", "steps")
         if (value := getattr(arguments, key)) is not None
     }
-    result = digits.train_digits(
-        out, **given, seed=arguments.seed, resume=not arguments.fresh, progress=not arguments.quiet
-    )
+    try:
+        result = digits.train_digits(
+            out,
+            **given,
+            seed=arguments.seed,
+            resume=not arguments.fresh,
+            progress=not arguments.quiet,
+        )
+    except KeyboardInterrupt:
+        if (out / "checkpoint.pt").exists():
+            print(f"flowsolve: the same command goes on with the run in {out}", file=sys.stderr)
+        raise
+    except (TypeError, ValueError) as error:
+        raise Usage(error) from error
     options.say(
         arguments,
         f"{result['steps']} steps, {result['seconds']:.0f} s, loss {result['loss']:.4f}, "

@@ -95,10 +95,9 @@ def _font(size: int) -> Any:
 def save_picture(path: Path, measured: Measured) -> None:
     """Write :func:`picture` to ``path``. Raises ValueError if that is no place for it or the
     samples are not pictures."""
-    formats = pictures.picture_formats()
-    pictures.check(path, formats)
-    page = picture(measured)
-    write(path, lambda file: page.save(file, formats[path.suffix.lower()]))
+    pictures.check_picture(path)
+    page, kind = picture(measured), pictures.picture_formats()[path.suffix.lower()]
+    write(path, lambda file: page.save(file, kind))
 
 
 def plot_formats() -> tuple[str, ...]:

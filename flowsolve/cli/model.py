@@ -1,0 +1,151 @@
+"""The model a command works on: the shipped one or the user's own, whose errors are told as
+theirs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .options import Usage
+
+if TYPE_CHECKING:
+    from ..denoiser import Denoiser
+
+
+class Foreign(Exception):
+    """An error that was not raised by flowsolve: the model's own code's, to be told with the way
+    there, ``where``."""
+
+    def __init__(self, cause: Exception, where: TracebackType) -> None:
+        super().__init__(f"the model's code raised {type(cause).__name__}: {cause}")
+        self.cause, self.where = cause, where
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """The block asks the network: what its code raises becomes :class:`Foreign`."""
+    try:
+        yield
+    except (MemoryError, OSError, Usage):
+        raise
+    except Exception as error:
+        home, where, step = str(Path(__file__).parents[1]), None, error.__traceback__
+        while step is not None:  # the frames after the last one of flowsolve
+            ours = step.tb_frame.f_code.co_filename.startswith(home)
+            where = None if ours else where or step
+            step = step.tb_next
+        if where is None:
+            raise
+        raise Foreign(error, where) from None
+
+
+def add_model(add: Callable[..., Any]) -> None:
+    """The arguments :func:`load_model` reads."""
+    add(
+        "--process",
+        metavar="NAME",
+        help="which digits model: cosine, cld or blurring (default: cosine)",
+    )
+    add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the digits model with weights that `flowsolve train` wrote",
+    )
+    add(
+        "--device",
+        metavar="NAME",
+        help="where the digits model runs: cpu, cuda, mps, ... (default: cpu)",
+    )
+    add(
+        "--model",
+        metavar="WHERE",
+        help="your own model: module:name or file.py:name of a flowsolve.Denoiser "
+        "or a function that returns one",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> Denoiser:
+    """The model a command is to work on. Raises Usage if there is none such; what the user's own
+    code raises passes through."""
+    if arguments.model is not None:
+        for name in ("process", "label", "weights", "device"):
+            if getattr(arguments, name) is not None:
+                raise Usage(f"--{name} is for the digits model and cannot be combined with --model")
+        return _imported(arguments.model)
+    import torch
+
+    from ..models import digits
+
+    # The network is small: a second thread would mostly wait for the first.
+    torch.set_num_threads(1)
+    process = arguments.process or "cosine"
+    try:
+        return digits.digits(
+            label=arguments.label,
+            process=process,
+            weights=arguments.weights,
+            device=arguments.device,
+        )
+    except FileNotFoundError as error:
+        raise (
+            Usage(f"there is no file of weights {arguments.weights}")
+            if arguments.weights
+            else error
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise Usage(error) from error
+
+
+def _imported(where: str) -> Denoiser:
+    import torch
+
+    from ..denoiser import Denoiser
+
+    place, _, name = where.rpartition(":")
+    if not (place and name):
+        raise Usage(f"--model {where!r}: expected module:name or file.py:name")
+    path = Path(place) if place.endswith(".py") else None
+    if path is not None and not path.is_file():
+        raise Usage(f"--model {where!r}: there is no file {place}")
+    # As `python file.py` and `python -m` do.
+    sys.path.insert(0, str(path.parent.absolute()) if path is not None else os.getcwd())
+    if path is None and not all(part.isidentifier() for part in place.split(".")):
+        raise Usage(
+            f"--model {where!r}: {place!r} is no module; expected module:name or file.py:name"
+        )
+    try:
+        found = importlib.import_module(place) if path is None else _run(path)
+    except ModuleNotFoundError as error:
+        if path is None and error.name and f"{place}.".startswith(f"{error.name}."):
+            raise Usage(f"--model {where!r}: {error}") from error
+        raise
+    if not hasattr(found, name):
+        raise Usage(f"--model {where!r}: {place} has no {name!r}")
+    value = getattr(found, name)
+    if callable(value) and not isinstance(value, (Denoiser, torch.nn.Module)):
+        value = value()
+    if not isinstance(value, Denoiser):
+        raise Usage(
+            f"--model {where!r} is a {type(value).__name__}; "
+            "expected a flowsolve.Denoiser, or a function that returns one"
+        )
+    return value
+
+
+def _run(path: Path) -> Any:
+    """The module that a file is."""
+    spec = importlib.util.spec_from_file_location("flowsolve_model", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
