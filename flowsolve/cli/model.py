@@ -139,6 +139,8 @@ def _imported(where: str) -> Denoiser:
             f"--model {where!r} is a {type(value).__name__}; "
             "expected a flowsolve.Denoiser, or a function that returns one"
         )
+    if value.shape is None:
+        raise Usage(f"--model {where!r}: expected a Denoiser that has a shape=")
     return value
 
 

@@ -15,27 +15,23 @@ import math
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checked import Count, Must, Positive, checked
+from ..checked import Count, Positive, checked
+from ..checks import Device, check_device
 from ..denoiser import Denoiser
+from ..network import Floating
 from ..output import alone, write
 from ..training import train
-from ..training.loop import Seed
-from ..training.streams import drawing
+from ..training.streams import Seed, drawing
 from ..typing import Int
 from .data import CLASSES, data, require
 from .recipes import RECIPES, WEIGHTS, Recipe, load, network_of, recipe
 
 __all__ = ["RECIPES", "WEIGHTS", "Recipe", "digits", "load", "recipe", "train_digits"]
-
-Floating = Annotated[
-    torch.dtype,
-    Must(lambda v: v.is_floating_point and v.itemsize > 1, "torch.float32 or another such dtype"),
-]
 
 
 def _moved(net: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -49,26 +45,13 @@ def _shipped(process: str, dtype: torch.dtype, device: torch.device) -> nn.Modul
     return _moved(made, dtype, device)
 
 
-def _place(device: torch.device | str | None) -> torch.device:
-    """The device, which is there. Raises ValueError for one that is not."""
-    try:
-        place = torch.device("cpu" if device is None else device)
-        torch.empty((), device=place)
-    except (AssertionError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={str(device)!r}: {reason}; expected one that is here") from None
-    if place.type == "meta":
-        raise ValueError(f"device={str(device)!r}: expected one on which numbers have values")
-    return place
-
-
 @checked
 def digits(
     label: Int[Tensor, "*n"] | int | None = None,
     *,
     process: str = "cosine",
     dtype: Floating = torch.float32,
-    device: torch.device | str | None = None,
+    device: Device | None = None,
     weights: os.PathLike[str] | str | None = None,
 ) -> Denoiser:
     """A shipped model: a :class:`~flowsolve.Denoiser` on the cosine VP that predicts v, or one on a
@@ -109,13 +92,13 @@ def digits(
             )
     elif label is not None and not 0 <= label < CLASSES:
         raise ValueError(f"label={label!r}: expected a digit 0 to 9, or None for any")
-    made, place = recipe(process), _place(device)
+    made, place = recipe(process), check_device("cpu" if device is None else device)
     net = (
         _shipped(process, dtype, place)
         if weights is None
         else _moved(network_of("weights", Path(weights), process), dtype, place)
     )
-    return made.denoiser(net, label)
+    return made.denoiser(net, label, dtype)
 
 
 @checked

@@ -19,10 +19,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checked import Positive, checked
 from ..operators import Operator
 from ..processes import Process
 
 
+@checked
 class Preconditioned(nn.Module):
     """Called as the ``net`` in it, with times that are the process's t; takes states and returns
     data.
@@ -36,7 +38,7 @@ class Preconditioned(nn.Module):
         sigma_data: the root mean square of the data.
     """
 
-    def __init__(self, net: nn.Module, process: Process, sigma_data: float) -> None:
+    def __init__(self, net: nn.Module, process: Process, sigma_data: Positive) -> None:
         super().__init__()
         self.net, self.process, self.sigma_data = net, process, sigma_data
 

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..checked import Count, checked
 from ..denoiser import Denoiser
 from ..grids import Uniform
 from ..output import columns
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
 from ..training import bound
+from ..training.streams import Seed
 from .data import BINS, CLASSES, data, require
 from .digits import RECIPES, digits
 
@@ -34,6 +36,7 @@ class Quality(NamedTuple):
     nearest: float
 
 
+@checked
 def frechet(x: Tensor, y: Tensor) -> float:
     """‖μ − ν‖² + tr(C + D − 2(CD)^½) of the means and covariances of two sets of images (n, …),
     over their pixels."""
@@ -46,6 +49,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
     return float((x.mean(0) - y.mean(0)).square().sum() + c.trace() + d.trace() - 2 * cross)
 
 
+@checked
 def nearest(x: Tensor, among: Tensor) -> float:
     """The median over ``x`` of the Euclidean distance to the nearest image of ``among``."""
     return float(
@@ -61,11 +65,13 @@ def classifier() -> Any:
     return machine.fit(split.train.flatten(1).numpy(), split.train_labels.numpy())
 
 
+@checked
 def accuracy(x: Tensor, labels: Tensor) -> float:
     """The share of the images that the classifier takes for their label."""
     return float((classifier().predict(x.flatten(1).numpy()) == labels.numpy()).mean())
 
 
+@checked
 def measure(name: str, x: Tensor, labels: Tensor | None, real: Tensor | None = None) -> Quality:
     """The three figures for images ``x`` (n, 1, 8, 8), their Fréchet distance being to ``real``,
     by default all 1,797 digits."""
@@ -85,13 +91,14 @@ def held_out() -> Quality:
     return measure("held-out digits", split.held_out, split.held_out_labels, split.train)
 
 
+@checked
 def report(
     model: Denoiser | None = None,
     *,
     solvers: Sequence[str] = (DEFAULT_SOLVER, "ddim"),
-    nfe: int = DEFAULT_NFE,
-    n: int = 2000,
-    seed: int = 0,
+    nfe: Count = DEFAULT_NFE,
+    n: Count = 2000,
+    seed: Seed = 0,
 ) -> list[Quality]:
     """The table's rows: held-out digits, the model with each solver, and without a class with the
     first.
@@ -124,7 +131,10 @@ def table(rows: Sequence[Quality]) -> str:
     return columns(cells, "<>>>", gap=1)
 
 
-def bits_per_dimension(model: Denoiser | None = None, *, steps: int = 100, seed: int = 0) -> float:
+@checked
+def bits_per_dimension(
+    model: Denoiser | None = None, *, steps: Count = 100, seed: Seed = 0
+) -> float:
     """The variational bound on the held-out digits given their class, in bits a pixel (at most log₂
     17 = 4.09 for a useful one)."""
     model, split = model or digits(), data()

@@ -37,9 +37,21 @@ class Recipe(NamedTuple):
     loss: Loss = simple
     time: str | None = None
 
-    def denoiser(self, net: nn.Module, label: Int[Tensor, "*n"] | int | None = None) -> Denoiser:
+    def denoiser(
+        self,
+        net: nn.Module,
+        label: Int[Tensor, "*n"] | int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Denoiser:
         return Denoiser(
-            net, self.process, self.predicts, SHAPE, time=self.time, conditioning={"label": label}
+            net,
+            self.process,
+            self.predicts,
+            SHAPE,
+            time=self.time,
+            dtype=dtype,
+            conditioning={"label": label},
+            per_sample=("label",),
         )
 
 

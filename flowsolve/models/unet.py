@@ -4,10 +4,13 @@ the class."""
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..checked import Count, Must, Natural, checked
 
 
 class Residual(nn.Module):
@@ -45,6 +48,10 @@ class Attention(nn.Module):
         return x + self.out(h.reshape(x.shape))
 
 
+Eights = Annotated[int, Must(lambda v: v >= 8 and v % 8 == 0, "a positive multiple of 8")]
+
+
+@checked
 class UNet(nn.Module):
     """Two resolutions, ``base`` and 2 ``base`` channels, attention at the lower one; 133k
     parameters by default.
@@ -62,7 +69,11 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int = 1, base: int = 16, classes: int = 10, outputs: int | None = None
+        self,
+        channels: Count = 1,
+        base: Eights = 16,
+        classes: Natural = 10,
+        outputs: Count | None = None,
     ) -> None:
         super().__init__()
         width = 4 * base

@@ -18,16 +18,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..checked import Must, checked
+from ..checks import check_state
 from ..denoiser import Denoiser
 from ..noise import normal
 from ..operators import combine
 from ..processes import Level, numbers
 from ..typing import Float
+from .streams import Seed
 
 
 def _x0_weight(s: Level, t: Level, eta: float) -> float:
@@ -50,6 +53,7 @@ def _x0_weight(s: Level, t: Level, eta: float) -> float:
     return (shift / (eta * t.sigma)) ** 2 / (2.0 * rest)
 
 
+@checked
 def gamma(s: Level, t: Level, eta: float = 1.0) -> float:
     r""":math:`\gamma = k^2/2\sigma^2`, the weight of ‖ε − ε_θ‖² for the step from level s to the
     quieter t; inf from pure noise.
@@ -60,6 +64,7 @@ def gamma(s: Level, t: Level, eta: float = 1.0) -> float:
     return _x0_weight(s, t, eta) * s.sigma**2
 
 
+@checked
 @torch.no_grad()
 def l_gamma(
     model: Denoiser,
@@ -67,7 +72,7 @@ def l_gamma(
     levels: Sequence[Level],
     *,
     eta: float = 1.0,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Float[Tensor, "n"]:
     r""":math:`L_\gamma(\sigma_\eta)
     = \sum_t\gamma_t\,E\lVert\varepsilon-\varepsilon_\theta\rVert^2`, in nats, with one ε a level.
@@ -87,6 +92,7 @@ def l_gamma(
             are matrices.
     """
     weights = [_x0_weight(s, t, eta) for s, t in pairwise(levels)]
+    x0 = check_state(model, "x0", x0, model.shape, data=True)
     total = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
     for k, (s, weight) in enumerate(zip(levels, weights, strict=False)):
         total += weight * (x0 - _x0_estimate(model, x0, s, seed, k)).double().square().flatten(
@@ -112,14 +118,15 @@ class Bound(NamedTuple):
         return self.prior + self.steps + self.decoder
 
 
+@checked
 @torch.no_grad()
 def bound(
     model: Denoiser,
     x0: Float[Tensor, "n *shape"],
     levels: Sequence[Level],
     *,
-    bins: int = 256,
-    seed: int = 0,
+    bins: Annotated[int, Must(lambda v: v >= 2, "an integer, at least 2")] = 256,
+    seed: Seed = 0,
 ) -> Bound:
     """The variational bound in bits per dimension (DDPM's eq. 5 and 13), for data with ``bins``
     equal steps from −1 to 1.
@@ -141,9 +148,10 @@ def bound(
         ValueError: for data that are not on the bins, levels that do not go down, or where A and R
             are matrices.
     """
-    levels = list(levels[:-1] if levels[-1].clean else levels)
-    if not (isinstance(bins, int) and bins >= 2):
-        raise ValueError(f"bins={bins!r}: expected an integer, at least 2")
+    levels = list(levels[:-1] if levels and levels[-1].clean else levels)
+    if not levels:
+        raise ValueError("levels has no noisy level; expected one or more, from noisy to quiet")
+    x0 = check_state(model, "x0", x0, model.shape, data=True)
     off = (
         ((x0.double() + 1.0) * (0.5 * (bins - 1))).frac().sub(0.5).abs().sub(0.5).abs().max().item()
     )

@@ -24,10 +24,10 @@ from ..typing import Float, Int
 from . import streams
 from .checkpoints import Checkpoint, Reached, architecture, claimed, described, undivided
 from .objectives import Loss, simple
+from .streams import Seed
 
 #: A number that may be infinite, which sets no bound.
 Unbounded = Annotated[float, Must(lambda v: v > 0.0, "a positive number, or inf", infinite=True)]
-Seed = Annotated[int, Must(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")]
 
 
 class Trained(NamedTuple):

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from .. import network
+from ..checked import checked
 from ..denoiser import Denoiser
-from ..errors import unknown
 from ..operators import Operator
 from ..processes import Level
 from ..typing import Float
@@ -52,19 +54,22 @@ def _output(model: Denoiser, x: Tensor, levels: Sequence[Level]) -> Tensor:
     if factors:
         x = _each(factors, x)
     dtype = model.net_dtype or x.dtype
-    # As in Denoiser.times: never a half-precision time.
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    times = torch.tensor([model.label(level) for level in levels], dtype=wide, device=x.device)
-    return model.net(x.to(dtype), times, **model.conditioning)
+    labels = [[model.label(level) for level in levels]]
+    wide = dtype == torch.float64
+    times = network.times_of(labels, model.time_dtype, wide, x.device)[0]
+    out = network.answer(network.ask(model.net, x.to(dtype), times, model.conditioning), x)
+    # Of a learned variance, L_simple is of the other half.
+    return out if model.variance is None else out.chunk(2, dim=1)[0]
 
 
+@checked
 def simple(
     model: Denoiser,
     x0: Float[Tensor, "n *shape"],
     eps: Float[Tensor, "n *state"],
     levels: Sequence[Level],
     *,
-    on: str | None = None,
+    on: Literal["eps", "x0"] | None = None,
 ) -> Float[Tensor, "n"]:
     r""":math:`L_\text{simple}`: the mean square error over a sample's dimensions, every level
     weighing the same.
@@ -86,8 +91,10 @@ def simple(
         ValueError: for another ``on``, noise of another shape, a prediction the process does not
             have, and a network that returns another shape than it should.
     """
-    if on not in (None, "eps", "x0"):
-        raise ValueError(unknown("on", on, ("eps", "x0")))
+    if x0.ndim < 2 or len(x0) != len(levels):
+        raise ValueError(
+            f"x0 has shape {tuple(x0.shape)}; expected a batch of {len(levels)}, one for each level"
+        )
     state = model.process.state(x0)
     if eps.shape != state.shape:
         raise ValueError(
