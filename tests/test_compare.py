@@ -4,6 +4,7 @@ run, what is finished stays."""
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from pathlib import Path
 
@@ -126,6 +127,29 @@ def test_rows(quick: None) -> None:
     assert named.stochastic == {"half"} and result.stochastic == {"DDIM(eta=0.5)"}
 
 
+def test_a_plan_is_a_row_wherever_its_evaluations_fit(quick: None) -> None:
+    plan = flowsolve.plan("unipc3", PLANE.process, nfe=6)
+    tuned = {"mine": plan, "ddim": "ddim", "noisy": flowsolve.plan("ddpm", PLANE.process, nfe=4)}
+    result = flowsolve.compare(PLANE, solvers=tuned, nfe=(5, 6, 9), n=3, grid="karras")
+    expected = flowsolve.sample(PLANE, solver=plan, n=3, seed=0)
+    assert result.cell(0, 0) == "over budget" and result.spent[0].tolist() == [6, 6, 6]
+    for nfe in (6, 9):  # the grid of the others is not the plan's
+        assert torch.equal(result.samples["mine", nfe], expected)
+    assert result.spent[2].tolist() == [4, 4, 4] and result.stochastic == {"noisy"}
+    assert flowsolve.compare(PLANE, solvers=plan, nfe=6, n=1).solvers == ("plan (6 evaluations)",)
+    with pytest.raises(ValueError, match="grid='karras' cannot be given beside a plan"):
+        flowsolve.compare(PLANE, solvers=[(plan, "karras")], nfe=6, n=1)
+    again = pickle.loads(pickle.dumps(result))
+    assert torch.equal(again.errors[:, 1:], result.errors[:, 1:]) and str(again) == str(result)
+
+
+def test_numbers_of_other_libraries_are_budgets(quick: None) -> None:
+    for nfe in (np.array([3, 5]), torch.tensor([3, 5]), [np.int64(3), np.uint8(5)]):
+        result = flowsolve.compare(PLANE, solvers="ddim", nfe=nfe, n=np.int64(1), seed=0)
+        assert result.nfe == (3, 5)
+    assert flowsolve.compare(PLANE, solvers="ddim", nfe=np.int64(3), n=1).nfe == (3,)
+
+
 def test_the_table_says_what_is_no_error() -> None:
     result = flowsolve.compare(PLANE, solvers=("ab3", "ddpm", "adaptive"), nfe=(5, 90), n=4)
     head, ab3, ddpm, adaptive, about, note = str(result).splitlines()
@@ -182,7 +206,10 @@ def test_a_solver_that_diverges_is_a_result() -> None:
         ({"solvers": ("ddim", "ddim")}, ValueError, "'ddim' is there twice"),
         ({"nfe": ()}, ValueError, "nfe is empty"),
         ({"nfe": (5, 0)}, ValueError, "nfe=0: expected a positive integer"),
-        ({"nfe": 2.5}, TypeError, "nfe=2.5: expected budgets"),
+        ({"nfe": 2.5}, TypeError, "nfe=2.5: expected a positive integer"),
+        ({"nfe": True}, TypeError, "nfe=True: expected a positive integer"),
+        ({"solvers": {5: "ddim"}}, TypeError, "solvers: the label 5 is no string"),
+        ({"callback": 5}, TypeError, "callback=5: expected a function"),
         ({"nfe": "5,8"}, TypeError, "nfe='5,8': expected budgets"),
         ({"grid": "karas"}, ValueError, "Did you mean 'karras'"),
         ({"solvers": ("ddim", "dopri5"), "grid": "karras"}, ValueError, "cannot fill grid"),

@@ -30,7 +30,7 @@ exact.reduction exact.laws exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
 models models.data models.unet models.preconditioned models.recipes models.digits models.quality
-comparison.result comparison.figures comparison.measure comparison
+comparison.rows comparison.result comparison.figures comparison.measure comparison
 cli.streams cli.options cli.model cli.sample cli.compare cli.train cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()

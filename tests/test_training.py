@@ -3,12 +3,21 @@ resumed to the bit."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import math
+import os
+import pickle
+import signal
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +28,7 @@ from flowsolve import Parametrization
 from flowsolve.models.unet import UNet
 from flowsolve.noise import normal
 from flowsolve.training import bound, gamma, l_gamma, simple, train
+from flowsolve.training.checkpoints import described
 
 PROCESSES = [
     flowsolve.VP(),
@@ -435,14 +445,264 @@ def test_a_kill_while_saving_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert_same(state(short(small())), state(short(small(), checkpoint=file)))
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkpoint, which no test changes."""
+    file = tmp_path_factory.mktemp("training") / "run.pt"
+    short(small(), checkpoint=file)
+    return file
+
+
+def twice(*arguments):
+    return 2 * simple(*arguments)
+
+
+class Wider(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers[0], self.layers[3] = torch.nn.Linear(4, 17), torch.nn.Linear(17, 2)
+
+
+OTHER_RUNS = {
+    "seed": {"seed": 5},
+    "steps": {"steps": 25},
+    "seconds": {"seconds": 1e6},
+    "lr": {"lr": 1e-3},
+    "warmup": {"warmup": 5},
+    "ema": {"ema": 0.9},
+    "clip": {"clip": math.inf},
+    "drop": {"drop": 0.2},
+    "null": {"null": 0},
+    "batch_size": {"batch_size": 17},
+    "data": {"data": DATA.roll(1, 0)},
+    "labels": {"labels": 1 - LABELS},
+    "loss": {"loss": twice},
+    "loss ": {"loss": partial(simple, on="eps")},
+    "loss  ": {"loss": lambda *a: simple(*a)},
+    "process": {"model": lambda m: replace(m, process=flowsolve.VP())},
+    "predicts": {"model": lambda m: replace(m, predicts="eps")},
+    "time": {"model": lambda m: replace(m, time="logsnr")},
+    "time ": {"model": lambda m: replace(m, time=lambda level: 2 * level.t)},
+    "conditioning": {"model": lambda m: m.given(label=torch.zeros(16, dtype=torch.int64))},
+    "network": {"model": lambda m: replace(m, net=Wider())},
+}
+
+
+@pytest.mark.parametrize("what", OTHER_RUNS)
+def test_a_checkpoint_of_another_run_is_refused(what, finished, tmp_path):
+    changes, name = dict(OTHER_RUNS[what]), what.strip()
+    model, before = changes.pop("model", lambda m: m)(small()), finished.read_bytes()
+    with pytest.raises(
+        ValueError, match=rf"^{name}=.*, but the checkpoint .*run\.pt is of a run with"
+    ):
+        short(model, **{"checkpoint": finished, **changes})
+    assert finished.read_bytes() == before and [*finished.parent.iterdir()] == [finished]
+
+
+def test_what_tells_functions_apart():
+    def scaled(k):
+        return lambda level: k * level.t
+
+    same = [described(scaled(2.0)), described(scaled(2.0))]
+    assert same[0] == same[1] != described(scaled(3.0))
+    assert described(lambda level: level.t) != described(lambda level: level.sigma)
+    assert described(simple) == "flowsolve.training.objectives.simple"
+    x = torch.arange(6.0)
+    assert described({"y": x}) == described({"y": x.view(2, 3).T.contiguous().T.reshape(6)})
+    for other in (x.double(), x.view(2, 3), x + 1e-7, x.roll(1)):
+        assert described({"y": x}) != described({"y": other})
+    many = torch.zeros(3, 1 << 24)[:2]
+    assert described(many) != described(torch.cat([many[:1], many[:1] + 1]))
+
+
+def test_without_resume_there_is_another_run(tmp_path):
     file = tmp_path / "run.pt"
     short(small(), checkpoint=file)
-    with pytest.raises(ValueError, match=r"seed=5, but the checkpoint .* is of a run with 0"):
-        short(small(), checkpoint=file, seed=5)
     assert_same(
         state(short(small(), checkpoint=file, seed=5, resume=False)), state(short(small(), seed=5))
     )
+
+
+def flipped(content: bytes) -> bytes:
+    """With another bit in the largest tensor."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        largest = max(map(archive.read, archive.namelist()), key=len)
+    at = content.index(largest) + len(largest) // 2
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def foreign(value) -> bytes:
+    out = io.BytesIO()
+    torch.save(value, out)
+    return out.getvalue()
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "no end": lambda content: content[:-1],
+    "a bit": flipped,
+    "text": lambda content: b"no checkpoint",
+    "tensor": lambda content: foreign(torch.zeros(3)),
+    "network": lambda content: foreign(Small().state_dict()),
+    "another": lambda content: foreign({"run": {}, "step": 3}),
+    "pickle": lambda content: pickle.dumps({"run": {}}),
+    "code": lambda content: foreign(Small()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named(damage, finished, tmp_path):
+    file, model = tmp_path / "run.pt", small()
+    file.write_bytes(DAMAGES[damage](finished.read_bytes()))
+    before = {name: x.clone() for name, x in model.net.state_dict().items()}
+    expected = rf"checkpoint='{file}' is damaged, or nothing that train wrote; expected"
+    with pytest.raises(ValueError, match=expected):
+        short(model, checkpoint=file)
+    assert_same(before, model.net.state_dict())
+
+
+def never(*arguments):
+    raise AssertionError("a step was made")
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("none/run.pt", "there is no such directory"),
+        ("file/run.pt", "file is not a directory"),
+        ("", "it is a directory"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_noticed_before_the_first_step(
+    place, reason, tmp_path
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=rf"checkpoint='.*' cannot be written: .*{reason}"):
+        short(small(), checkpoint=tmp_path / place, loss=never)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_one_training_at_a_time_has_a_checkpoint(tmp_path):
+    file = tmp_path / "run.pt"
+    link = tmp_path / "link.pt"
+    link.symlink_to(file)
+    others = []
+
+    @functools.wraps(simple)
+    def loss(*arguments):
+        if len(others) < 2:
+            for path in (file, link):
+                expected = rf"checkpoint='{path}' is another run's: process {os.getpid()} is"
+                with pytest.raises(ValueError, match=expected) as caught:
+                    short(small(), checkpoint=path, loss=never)
+                others.append(caught.value)
+        return simple(*arguments)
+
+    (tmp_path / ".run.pt.0123abcd.tmp").write_bytes(b"of one that was killed")
+    (tmp_path / ".run.pt.lock").write_bytes(b"99999")  # it is gone, and so is its hold
+    short(small(), checkpoint=file, loss=loss)
+    assert len(others) == 2 and {*tmp_path.iterdir()} == {file, link}
+    assert_same(state(short(small())), state(short(small(), checkpoint=link)))
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("step", [2, 13])
+@pytest.mark.parametrize("where", ["evaluation", "update"])
+def test_an_interrupt_keeps_the_steps_that_were_made(step, where, tmp_path, monkeypatch):
+    """Ctrl-C during an evaluation throws the step away, during an update of the weights it waits:
+    either way the file is of a whole number of steps, and the run goes on to the same bits."""
+    file, whole = tmp_path / "run.pt", short(small())
+    steps, interrupted = iter(range(100)), functools.wraps(simple)(lambda *a: simple(*a))
+    made = torch.optim.Adam.step
+
+    def update(optimizer, *arguments):
+        if next(steps) == step:
+            signal.raise_signal(signal.SIGINT)
+        return made(optimizer, *arguments)
+
+    @functools.wraps(simple)
+    def loss(*arguments):
+        value = simple(*arguments)  # which has counted the call in a buffer
+        if next(steps) == step:
+            raise KeyboardInterrupt
+        return value
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "update":
+            patch.setattr(torch.optim.Adam, "step", update)
+        short(small(), checkpoint=file, loss=loss if where == "evaluation" else interrupted)
+    reached = torch.load(file, weights_only=True)["step"]
+    assert reached == step + (where == "update") and [*tmp_path.iterdir()] == [file]
+    assert_same(state(whole), state(short(small(), checkpoint=file)))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class NoDropout(Small):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers[2] = torch.nn.Identity()
+
+
+def test_threads_train_the_same_weights():
+    """While another one draws from torch's global generator, which is as it was at the end."""
+    start, models = small().net.state_dict(), [replace(small(), net=NoDropout()) for _ in range(6)]
+    for model in models:
+        model.net.load_state_dict(start)
+    (expected, *results), stop = [state(short(models[0], steps=12))], threading.Event()
+    before = torch.random.get_rng_state()
+
+    def draw():
+        while not stop.is_set():
+            torch.rand(10)
+
+    with ThreadPoolExecutor(4) as pool:
+        results += map(state, pool.map(lambda model: short(model, steps=12), models[1:5]))
+        assert torch.equal(before, torch.random.get_rng_state())
+        drawing = pool.submit(draw)
+        results.append(state(short(models[5], steps=12)))
+        stop.set()
+        drawing.result()
+    for result in results:
+        assert_same(expected, result)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+MODES = {
+    "inference_mode": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "float64": lambda: default_dtype(torch.float64),
+    "meta": lambda: torch.device("meta"),
+    "deterministic": lambda: torch.random.fork_rng(),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_torch_s_modes_do_not_reach_training(mode):
+    class Explicit(Small):  # a network of its own may ask for the defaults; this one does not
+        def forward(self, x, time, label=None):
+            return self.layers(torch.cat([x, time[:, None], time[:, None]], dim=1))
+
+    def made():
+        model = small()
+        return replace(model, net=Explicit().to(dtype=torch.float32)), model.net.state_dict()
+
+    (first, weights), (second, _) = made(), made()
+    first.net.load_state_dict(weights), second.net.load_state_dict(weights)
+    plain = short(first, steps=6)
+    with MODES[mode]():
+        moded = short(second, steps=6)
+    assert_same(state(plain), state(moded))
+    assert torch.equal(plain.losses, moded.losses) and moded.losses.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -475,6 +735,19 @@ def test_a_time_budget_ends_the_run():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"data": DATA * math.nan}, "data has NaN"),
+        ({"data": DATA.to("meta")}, "data is on meta, the network on cpu"),
+        ({"ema": math.nan}, "ema=nan: expected a number from 0 to 1"),
+        ({"ema": 1.5}, "ema=1.5: expected"),
+        ({"clip": -1.0}, "clip=-1.0: expected a positive number, or inf"),
+        ({"clip": 0}, "clip=0: expected a positive number, or inf"),
+        ({"lr": math.inf}, "lr=inf: expected a positive number"),
+        ({"seconds": math.nan}, "seconds=nan: expected a positive number, or inf"),
+        ({"save_every": 0}, "save_every=0: expected a positive integer"),
+        ({"warmup": 0}, "warmup=0: expected a positive integer"),
+        ({"drop": -0.1}, "drop=-0.1: expected"),
+        ({"null": -1}, "null=-1: expected"),
+        ({"seed": 2**64}, "seed=18446744073709551616: expected an integer from 0"),
         ({"data": torch.zeros(4, 3)}, r"data has shape \(4, 3\); expected \(N, 2\)"),
         ({"labels": torch.zeros(3)}, r"labels has shape \(3,\)"),
         ({"null": None}, "null=None"),
@@ -487,6 +760,39 @@ def test_what_does_not_fit_is_said(changes, message):
         short(small(), **changes)
     with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
         short(flowsolve.Denoiser(wrong, flowsolve.VP(), "v", (2,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": math.inf}, "steps=inf: expected a positive integer"),
+        ({"steps": True}, "steps=True: expected"),
+        ({"data": DATA.long()}, "data=.*: expected finite floating-point numbers"),
+        ({"labels": LABELS.float()}, "labels=.*: expected integers"),
+        ({"loss": "simple"}, "loss='simple': expected a function"),
+        ({"checkpoint": 5}, "checkpoint=5: expected a path"),
+        ({"resume": "no"}, "resume='no': expected True or False"),
+        ({"stepz": 5}, "argument='stepz' is not known. Did you mean 'steps'"),
+    ],
+)
+def test_what_is_of_another_kind_is_said(changes, message):
+    with pytest.raises(TypeError, match=message):
+        short(small(), **changes)
+
+
+def test_weights_that_cannot_be_trained_are_said():
+    frozen = small()
+    frozen.net.requires_grad_(False)
+    with torch.inference_mode():
+        made = small()
+    for model in (frozen, made):
+        with pytest.raises(ValueError, match=r"expected weights that can be trained"):
+            short(model)
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    numbers = {"steps": np.int64(24), "lr": np.float32(2e-3), "clip": torch.tensor(1.0)}
+    assert_same(state(short(small(), lr=float(numbers["lr"]))), state(short(small(), **numbers)))
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):

@@ -11,25 +11,27 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from ..checked import read
-from ..checks import check_layout
+from ..checked import Count, checked
+from ..checks import AnyGrid
 from ..denoiser import Denoiser
-from ..grids import Grid
 from ..noise import check_seed
+from ..plans import Plan
+from ..readers import Later
 from ..run import BudgetExceeded, NonFiniteError, Span, progress_bar
 from ..sampling import solve
-from ..solvers import Solver, name_of, options_of
+from ..solvers import Solver
 from ..starts import check_state
 from ..typing import Float
 from . import figures
 from .result import Measured
+from .rows import Case, Choice, cases
 
 #: The solvers when the caller names none.
 DEFAULT_SOLVERS = ("auto", "ddim", "heun", "dpmpp2m")
@@ -45,17 +47,6 @@ REFERENCE = ("etd4", "logsnr")
 #: mixtures (tests/test_compare.py).
 REFERENCE_IN_TIME = ("unipc3", "quadratic")
 REFERENCE_NFE = 200
-
-Choice = Solver | str | tuple[Solver | str, Any]
-
-
-class Case(NamedTuple):
-    """One row of a comparison: its label, what ``solve`` is given, and whether that draws noise."""
-
-    label: str
-    solver: Solver | str
-    grid: Any
-    stochastic: bool
 
 
 class Comparison(Measured):
@@ -83,17 +74,20 @@ class Comparison(Measured):
         figures.save_plot(Path(path), self)
 
 
+@checked
 def compare(
     model: Denoiser,
     *,
-    solvers: Iterable[Choice] | Mapping[str, Choice] | Solver = DEFAULT_SOLVERS,
-    nfe: Iterable[int] | int = DEFAULT_BUDGETS,
-    n: int = 16,
-    seed: int | None = 0,
-    grid: Grid | str | Sequence[float] | None = None,
+    solvers: Annotated[
+        Iterable[Choice] | Mapping[str, Choice] | Solver | Plan, Later("cases")
+    ] = DEFAULT_SOLVERS,
+    nfe: Annotated[Iterable[int] | int, Later("cases")] = DEFAULT_BUDGETS,
+    n: Count = 16,
+    seed: Annotated[int | None, Later("noise.check_seed")] = 0,
+    grid: AnyGrid = None,
     span: Span = (None, None),
-    start: Float[Tensor, "n *state"] | None = None,
-    reference: Float[Tensor, "n *shape"] | None = None,
+    start: Annotated[Float[Tensor, "n *state"] | None, Later("checks.check_state")] = None,
+    reference: Annotated[Float[Tensor, "n *shape"] | None, Later("checks.check_state")] = None,
     callback: Callable[[Comparison], Any] | None = None,
     progress: bool = False,
 ) -> Comparison:
@@ -109,10 +103,10 @@ def compare(
 
     Args:
         model: a :class:`~flowsolve.Denoiser`.
-        solvers: names or solver objects, or one of them; a pair (solver, grid) has a grid of its
-            own. A mapping gives the labels too.
+        solvers: names, solver objects or plans, or one of them; a pair (solver, grid) has a grid
+            of its own, and so has a plan. A mapping gives the labels too.
         nfe: budgets, or one, each at most so many evaluations. An adaptive solver that would need
-            more has no result there.
+            more, or a plan that has more, has no result there.
         n: number of samples, if ``start`` is not given.
         seed: of the starts and of the noise; None draws one.
         grid: for all solvers that are not given in a pair; by default the name's or the process's
@@ -120,8 +114,8 @@ def compare(
         span: as in :func:`flowsolve.solve`.
         start: the states to start from, (n, *shape), instead of noise drawn with ``seed``.
         reference: the ends to compare with, (n, *shape), instead of the one described above.
-        callback: called after each run with the :class:`Comparison` so far; returning True ends
-            there. Budgets come in the order given, and all solvers at one before the next.
+        callback: called after each run with the :class:`Comparison` so far; returning what is true
+            ends there. Budgets come in the order given, and all solvers at one before the next.
         progress: show a progress bar (tqdm) over runs.
 
     Raises:
@@ -152,11 +146,9 @@ def compare(
             reference, method = solution.x, f"{solver} on {on}, {solution.nfe} evaluations"
             advance()
         size, labels = (len(rows), len(budgets)), tuple(row.label for row in rows)
-        errors = torch.full((*size, n), torch.nan, dtype=torch.float64)
-        spent, seconds = (
-            torch.zeros(size, dtype=torch.int64),
-            torch.zeros(size, dtype=torch.float64),
-        )
+        errors = torch.full((*size, n), torch.nan, dtype=torch.float64, device="cpu")
+        spent = torch.zeros(size, dtype=torch.int64, device="cpu")
+        seconds = torch.zeros(size, dtype=torch.float64, device="cpu")
         samples: dict[tuple[str, int], Tensor] = {}
         stochastic = frozenset(row.label for row in rows if row.stochastic)
 
@@ -172,69 +164,24 @@ def compare(
                 errors[i, k] = _distance(x, reference)
             seconds[i, k] = time.perf_counter() - begin
             advance()
-            if callback is not None and callback(so_far()) is True:
+            if callback is not None and callback(so_far()):
                 break
     return so_far()
 
 
-def _run(model: Denoiser, row: Case, **arguments: Any) -> tuple[Tensor | None, int]:
+def _run(model: Denoiser, row: Case, nfe: int, **arguments: Any) -> tuple[Tensor | None, int]:
     """Where a run ends and what it spent; None if its budget did not take it to the end."""
+    plan = row.solver if isinstance(row.solver, Plan) else None
+    if plan is not None and plan.nfe > nfe:
+        return None, plan.nfe
     try:
-        solution = solve(model, solver=row.solver, grid=row.grid, **arguments)
+        budget = nfe if plan is None else None  # a plan has its own
+        solution = solve(model, solver=row.solver, grid=row.grid, nfe=budget, **arguments)
         return solution.x, solution.nfe
     except BudgetExceeded as error:
         return None, error.nfe
     except NonFiniteError as error:  # a solver that diverges is a result, too
-        return error.x, arguments["nfe"]
-
-
-def cases(
-    model: Denoiser, solvers: Any, nfe: Any, grid: Any, span: Any
-) -> tuple[tuple[Case, ...], tuple[int, ...]]:
-    """The rows and the budgets of a comparison, all of them laid out. Raises TypeError or
-    ValueError for what does not fit."""
-    read("model", model, Denoiser)
-    if isinstance(nfe, str) or not isinstance(nfe, (int, Iterable)):
-        raise TypeError(f"nfe={nfe!r}: expected budgets, such as (5, 10, 20)")
-    budgets = tuple(dict.fromkeys([nfe] if isinstance(nfe, int) else nfe))
-    if isinstance(solvers, (str, Solver)):
-        solvers = (solvers,)
-    if not isinstance(solvers, Iterable):
-        raise TypeError(
-            f"solvers={solvers!r}: expected names such as ('ddim', 'ab3'), solver objects, "
-            "or pairs (solver, grid)"
-        )
-    named: Iterable[tuple[str | None, Any]] = (
-        solvers.items() if isinstance(solvers, Mapping) else ((None, choice) for choice in solvers)
-    )
-    rows: dict[str, Case] = {}
-    for label, choice in named:
-        pair: Any = choice if isinstance(choice, tuple) and len(choice) == 2 else (choice, None)
-        name, solver, on = label or _label(*pair), pair[0], grid if pair[1] is None else pair[1]
-        if name in rows:
-            raise ValueError(
-                f"solvers: {name!r} is there twice; a mapping {{label: solver}} tells the two apart"
-            )
-        plans = [
-            check_layout(model.process, solver, budget, on, span, {}).plan for budget in budgets
-        ]
-        rows[name] = Case(
-            name, solver, on, any(plan is not None and plan.draws > 0 for plan in plans)
-        )
-    for name, given in (("solvers", rows), ("nfe", budgets)):
-        if not given:
-            raise ValueError(f"{name} is empty; there is nothing to compare")
-    return tuple(rows.values()), budgets
-
-
-def _label(solver: Any, grid: Any) -> str:
-    name = str(solver)
-    if isinstance(solver, Solver):
-        options = ", ".join(f"{key}={value}" for key, value in options_of(solver).items())
-        name = name_of(solver) or type(solver).__name__ + f"({options})" * bool(options)
-    if grid is None:
-        return name
-    return f"{name}, {grid if isinstance(grid, (str, Grid)) else 'its own grid'}"
+        return error.x, nfe if plan is None else plan.nfe
 
 
 def _distance(x: Tensor, reference: Tensor) -> Tensor:

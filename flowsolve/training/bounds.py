@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from ..checked import Must, checked
-from ..checks import check_state
 from ..denoiser import Denoiser
 from ..noise import normal
 from ..operators import combine
 from ..processes import Level, numbers
+from ..starts import check_state
 from ..typing import Float
 from .streams import Seed
 
