@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import io
 import json
 import os
 import signal
@@ -153,6 +156,13 @@ def test_options_reach_the_solver(
         (["sample", "--seed", "-1"], "2**64"),
         (["sample", "-o", "no/such/place.png"], "no such directory"),
         (["sample", "-o", "x.xyz"], ".png"),
+        (["sample", "-o", "x.h5"], "'x.h5' cannot be written"),
+        (["sample", "-o", "x.xbm"], "'x.xbm' cannot be written"),
+        (["compare", "-o", "x.blp"], "'x.blp' cannot be written"),
+        (["sample", "-o", f"{__file__}/x.png"], "test_cli.py is not a directory"),
+        (["sample", "--save-tensor", f"{__file__}/x.npy"], "test_cli.py is not a directory"),
+        (["sample", "--model", "..:x"], "'..' is no module"),
+        (["sample", "--model", "a-b:x"], "'a-b' is no module"),
         (["sample", "--save-tensor", "x.txt"], ".npz"),
         (["train", "--seconds", "1", "--steps", "1"], "one of the two"),
         (["train", "--seconds", "nan"], "seconds"),
@@ -282,6 +292,203 @@ def test_an_interrupt_keeps_the_finished_batches(
         assert "after 4 of 8 samples" in err
         assert np.load(file).shape == (4, 1, 8, 8)
         assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy", "x.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_keep_the_finished_batches(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number, calls = getattr(signal, name), iter(range(100))
+    before = signal.getsignal(number)
+
+    def net(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        if next(calls) == 7:
+            signal.raise_signal(number)
+        return x
+
+    monkeypatch.setattr(
+        digits, "digits", lambda **_: flowsolve.Denoiser(net, flowsolve.VP(), shape=(1, 8, 8))
+    )
+    file = str(tmp_path / "x.npy")
+    argv = ["sample", "--n", "8", "--nfe", "3", "--batch-size", "2", "--save-tensor", file]
+    assert main([*argv, "-o", str(tmp_path / "x.png")]) == 128 + number
+    assert "after 4 of 8 samples" in capsys.readouterr().err
+    assert np.load(file).shape == (4, 1, 8, 8) and signal.getsignal(number) is before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.npy", "x.png"]
+
+
+def test_a_failure_keeps_the_finished_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = iter(range(100))
+
+    def net(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return x * float("nan") if next(calls) >= 7 else x
+
+    monkeypatch.setattr(
+        digits, "digits", lambda **_: flowsolve.Denoiser(net, flowsolve.VP(), shape=(1, 8, 8))
+    )
+    file = str(tmp_path / "x.png")
+    assert main(["sample", "-q", "--n", "8", "--nfe", "3", "--batch-size", "2", "-o", file]) == 1
+    kept, failed = capsys.readouterr().err.splitlines()
+    assert "after 4 of 8 samples, which were written" in kept and "NaN" in failed
+    assert Path(file).stat().st_size > 0
+
+
+class Broken(io.TextIOBase):
+    """A stream of which nobody reads, or to which nothing can be written."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+def closed() -> io.TextIOBase:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+STREAMS = {
+    "unread": (lambda: Broken(BrokenPipeError(errno.EPIPE, "Broken pipe")), 141),
+    "full": (lambda: Broken(OSError(errno.ENOSPC, "No space left on device")), 1),
+    "missing": (lambda: None, 0),
+    "closed": (closed, 0),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize("command", ["sample", "compare"])
+def test_what_cannot_be_said_costs_no_picture(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, status = STREAMS[name]
+    file, said = tmp_path / "x.png", io.StringIO()
+    argv = [command, "--nfe", "2", "-n", "2", "-o", str(file)]
+    argv += ["--solvers", "ddim"] if command == "compare" else ["--progress"]
+    monkeypatch.setattr(sys, "stdout", stream())
+    monkeypatch.setattr(sys, "stderr", said)
+    assert main(argv) == status and file.stat().st_size > 0
+    assert ("stdout: " in said.getvalue()) == (name == "full")
+    file.unlink()
+    monkeypatch.setattr(sys, "stdout", said)
+    monkeypatch.setattr(sys, "stderr", stream())
+    assert main(argv) == 0 and file.stat().st_size > 0  # of stderr nothing is missed
+    assert main([*argv, "--nfe", "x"]) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell's")
+def test_descriptors_that_are_closed_get_no_file(tmp_path: Path) -> None:
+    """The picture's would be number 1 or 2, and what is said would go into it."""
+    code = "import sys; from flowsolve.cli import main; sys.exit(main())"
+    argv = ["sample", "--nfe", "2", "-n", "2", "-o", "x.png"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, *argv],
+        cwd=tmp_path,
+        env=_environment(),
+        check=False,
+    )
+    assert done.returncode == 0
+    with Image.open(tmp_path / "x.png") as picture:
+        picture.load()
+
+
+OWN = """
+import torch, flowsolve
+def model(net): return lambda: flowsolve.Denoiser(net, flowsolve.VP(), "eps", (1, 8, 8))
+def raises(error):
+    def net(x, time): raise error
+    return model(net)
+value, kind, key = raises(ValueError("mine")), raises(TypeError("mine")), raises(KeyError("mine"))
+shapes = model(torch.nn.Linear(3, 3))
+small = model(lambda x, time: x[:, :, 1:])
+leaves = raises(SystemExit(0))
+shapeless = flowsolve.Denoiser(torch.nn.Identity(), flowsolve.VP())
+def exits(): exit()
+"""
+
+
+@pytest.mark.parametrize("command", ["sample", "compare"])
+@pytest.mark.parametrize(
+    ("name", "status", "way", "last"),
+    [
+        ("value", 1, True, "the model's code raised ValueError: mine"),
+        ("kind", 1, True, "the model's code raised TypeError: mine"),
+        ("key", 1, True, "the model's code raised KeyError: 'mine'"),
+        ("small", 1, False, "the network returned shape"),
+        ("leaves", 1, False, "the model's code called exit(0)"),
+        ("exits", 1, False, "the model's code called exit(None)"),
+        ("shapeless", 2, False, "expected a Denoiser that has a shape="),
+    ],
+)
+def test_errors_of_the_model_s_own_code_are_told_as_such(
+    command: str,
+    name: str,
+    status: int,
+    way: bool,
+    last: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("own.py").write_text(OWN)
+    assert main([command, "-q", "--model", f"own.py:{name}", "-n", "2", "--nfe", "2"]) == status
+    err = capsys.readouterr().err
+    assert last in err.splitlines()[-1]
+    assert ("Traceback" in err) == way == ("own.py" in err.partition("flowsolve: error")[0])
+    assert "cli" not in err  # of the way there, their part
+    assert [p.name for p in Path().iterdir() if p.is_file()] == ["own.py"]
+
+
+def test_memory_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    many = str(10**12)
+    assert main(["sample", "-q", "-n", many, "--batch-size", many, "--nfe", "2"]) == 1
+    assert "not enough memory" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "there" / "x.png", tmp_path / "x.png"
+    target.parent.mkdir()
+    target.write_bytes(b"before")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    assert main(["sample", "-q", "--nfe", "2", "-n", "1", "-o", str(link)]) == 0
+    assert link.is_symlink() and target.read_bytes().startswith(b"\x89PNG")
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_training_that_is_stopped_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps, simple = iter(range(100)), digits.RECIPES["cosine"].loss
+
+    @functools.wraps(simple)
+    def loss(*arguments: object) -> torch.Tensor:
+        if next(steps) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return simple(*arguments)  # type: ignore[arg-type]
+
+    recipe = digits.RECIPES["cosine"]
+    argv = ["train", "-q", "--steps", "3", "--out"]
+    assert main([*argv, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setitem(digits.RECIPES, "cosine", recipe._replace(loss=loss))
+        assert main([*argv, str(tmp_path / "run")]) == 128 + signal.SIGTERM
+    assert f"the same command goes on with the run in {tmp_path / 'run'}" in capsys.readouterr().err
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert main([*argv, str(tmp_path / "run")]) == 0
+    ends = [(tmp_path / name / "digits.safetensors").read_bytes() for name in ("whole", "run")]
+    assert ends[0] == ends[1]
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"no checkpoint")
+    assert main([*argv, str(tmp_path / "run")]) == 2
+    assert main([*argv, str(tmp_path / "run" / "checkpoint.pt")]) == 2
+    damaged, file = capsys.readouterr().err.splitlines()
+    assert "checkpoint.pt' is damaged" in damaged and "checkpoint.pt' is no folder" in file
 
 
 SLOW = """

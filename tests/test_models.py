@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import flowsolve
 from flowsolve.models import digits as module
@@ -19,6 +21,8 @@ from flowsolve.models.data import data
 from flowsolve.models.digits import RECIPES, WEIGHTS, digits, load, train_digits
 from flowsolve.models.preconditioned import Preconditioned
 from flowsolve.models.unet import UNet
+from flowsolve.output import alone
+from flowsolve.training.streams import drawing
 
 CARD = Path(module.__file__).with_name("DIGITS.md").read_text(encoding="utf-8")
 SAMPLES = 200
@@ -176,6 +180,119 @@ print(flowsolve.sample(flowsolve.digits(3), n=1, nfe=1, seed=0).shape)
 def test_a_missing_file_is_named():
     with pytest.raises(FileNotFoundError, match="nowhere"):
         digits(weights="nowhere.safetensors")
+
+
+def test_the_first_call_changes_nothing_and_is_not_changed_by_the_mode_it_is_made_in():
+    module._shipped.cache_clear()
+    before = torch.random.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            model = digits(3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert not any(p.is_inference() or p.requires_grad for p in model.net.parameters())
+    assert {(p.dtype, p.device.type) for p in model.net.parameters()} == {(torch.float32, "cpu")}
+    start = torch.randn(1, 1, 8, 8, requires_grad=True)
+    flowsolve.solve(model, start=start, nfe=2, differentiable=True).x.sum().backward()
+    assert start.grad is not None and start.grad.abs().sum() > 0
+    file = {name: x.float() for name, x in load_file(WEIGHTS).items()}
+    assert all(torch.equal(file[name], x) for name, x in model.net.state_dict().items())
+
+
+def changed(name: str, change):
+    def make(file: Path) -> None:
+        weights = load_file(WEIGHTS)
+        save_file({**weights, name: change(weights[name])}, file)
+
+    return make
+
+
+def bytes_of(change):
+    return lambda file: file.write_bytes(change(WEIGHTS.read_bytes()))
+
+
+DAMAGES = {
+    "empty": (bytes_of(lambda content: b""), "damaged"),
+    "half": (bytes_of(lambda content: content[: len(content) // 2]), "damaged"),
+    "text": (bytes_of(lambda content: b"these are no weights"), "damaged"),
+    "header": (bytes_of(lambda content: content[:8] + b"x" * 80 + content[88:]), "damaged"),
+    "length": (bytes_of(lambda content: b"\xff" * 8 + content[8:]), "damaged"),
+    "longer": (bytes_of(lambda content: content + b"more"), "damaged"),
+    "pickle": (lambda file: torch.save({"out.bias": torch.zeros(1)}, file), "damaged"),
+    "integers": (changed("out.bias", lambda x: x.to(torch.int32)), "not weights"),
+    "NaN": (changed("out.bias", lambda x: x * torch.nan), "not weights"),
+    "shape": (changed("out.bias", lambda x: torch.zeros(2)), "not weights"),
+    "name": (lambda file: save_file({"weight": torch.zeros(2)}, file), "not weights"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_weights_are_named(damage, tmp_path):
+    (make, message), file = DAMAGES[damage], tmp_path / "x.safetensors"
+    make(file)
+    with pytest.raises(ValueError, match=rf"^weights='{file}'.*{message}.*; expected "):
+        digits(weights=file)
+    with pytest.raises(ValueError, match=rf"^path='{file}'.*{message}.*; expected "):
+        load(str(file))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"device": "abacus"}, ValueError, "device='abacus' is not available"),
+        ({"device": "meta"}, ValueError, "device='meta' is not available"),
+        ({"device": 5}, TypeError, "device=5: expected"),
+        ({"dtype": torch.int32}, ValueError, "dtype=torch.int32: expected a floating-point"),
+        ({"dtype": "float32"}, TypeError, "dtype='float32': expected a floating-point torch.dtype"),
+        ({"weights": 5}, TypeError, "weights=5: expected a path"),
+        ({"label": torch.zeros(2, dtype=torch.int64, device="meta")}, TypeError, "label"),
+        ({"procces": "cld"}, TypeError, "argument='procces' is not known. Did you mean 'process'"),
+    ],
+)
+def test_what_digits_cannot_be_given(arguments, error, message):
+    with pytest.raises(error, match=message):
+        digits(**arguments)
+
+
+def test_networks_draw_what_torch_s_generator_would_give_them():
+    before = torch.random.get_rng_state()
+    with drawing(3):
+        net = UNet()
+    assert torch.equal(before, torch.random.get_rng_state())
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = UNet().state_dict()
+    assert all(torch.equal(expected[name], x) for name, x in net.state_dict().items())
+
+
+def test_a_folder_has_one_training_at_a_time(tmp_path):
+    with alone(tmp_path / "digits.safetensors"):
+        expected = rf"out='{tmp_path}' is another run's: process {os.getpid()}"
+        with pytest.raises(ValueError, match=expected):
+            train_digits(tmp_path, steps=1, progress=False)
+    assert [*tmp_path.iterdir()] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"out='.*file' is no folder"):
+        train_digits(tmp_path / "file", steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: UNet(base=12), "base=12: expected a positive multiple of 8"),
+        (lambda: UNet(0), "channels=0: expected a positive integer"),
+        (lambda: UNet(classes=-1), "classes=-1: expected an integer >= 0"),
+        (lambda: train_digits("x", steps=0), "steps=0: expected a positive integer"),
+        (lambda: train_digits("x", seconds=-1.0), "seconds=-1.0: expected a positive number"),
+        (lambda: train_digits("x", seed=-1), "seed=-1: expected an integer from 0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_before_any_work(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+    assert not Path("x").exists()
 
 
 def test_threads_share_the_model():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
-from flowsolve.output import columns, write
+from flowsolve.output import alone, columns, unwritable, write
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
@@ -21,6 +24,74 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         write(file, save)
     assert file.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    """Each has a temporary file of its own; the last to be finished stays."""
+    file = tmp_path / "x.bin"
+
+    def outer(out: BinaryIO) -> None:
+        out.write(b"out")
+        write(file, lambda inner: inner.write(b"inner"))
+        assert file.read_bytes() == b"inner"
+        out.write(b"er")
+
+    write(file, outer)
+    assert file.read_bytes() == b"outer" and [*tmp_path.iterdir()] == [file]
+
+
+def test_content_is_on_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    for name in ("fsync", "replace"):
+
+        def then(*arguments: Any, name: str = name, real: Any = getattr(os, name)) -> None:
+            events.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(os, name, then)
+    write(tmp_path / "x", lambda out: out.write(b"x"))
+    assert events == ["fsync", "replace"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes with names are POSIX's")
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(pipe, lambda out: out.write(b"through"))
+    assert os.read(reader, 100) == b"through" and pipe.is_fifo()
+    os.close(reader)
+    assert [*tmp_path.iterdir()] == [pipe]
+
+
+def test_why_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "none" / "file")
+    assert unwritable(tmp_path / "new") is None and unwritable(tmp_path / "file") is None
+    assert unwritable(tmp_path) == "it is a directory"
+    assert unwritable(tmp_path / "file" / "a" / "b") == f"{tmp_path / 'file'} is not a directory"
+    assert unwritable(tmp_path / "none" / "x") == "there is no such directory"
+    assert unwritable(tmp_path / "link") == "there is no such directory"
+    assert "null" in (unwritable(tmp_path / "\0") or "")
+
+
+def test_who_is_alone(tmp_path: Path) -> None:
+    file, other = tmp_path / "x", tmp_path / "y"
+    left = tmp_path / ".x.0123.tmp"
+    left.touch(), (tmp_path / ".y.0123.tmp").touch()
+    with alone(file), alone(other):
+        with (
+            pytest.raises(BlockingIOError, match=f"process {os.getpid()} is writing it"),
+            alone(file),
+        ):
+            pass
+        with ThreadPoolExecutor(1) as pool, pytest.raises(BlockingIOError):
+            pool.submit(alone(file).__enter__).result()
+    with alone(file):  # again
+        pass
+    assert [*tmp_path.iterdir()] == []
 
 
 ROWS = [("name", "", "n", "note"), ("a", "", "10", ""), ("ab", "", "2", "x")]

@@ -149,7 +149,11 @@ def train_digits(
         try:
             stack.enter_context(alone(weights))
         except OSError as error:
-            raise ValueError(f"out={str(out)!r} cannot be had: {error.strerror}") from None
+            taken = isinstance(error, BlockingIOError)
+            reason = (
+                f"is another run's: {error.strerror}" if taken else f"cannot be written: {error}"
+            )
+            raise ValueError(f"out={str(out)!r} {reason}; expected a folder for each run") from None
         with drawing(seed), torch.device("cpu"):
             net = made.network()
         trained = train(
