@@ -44,13 +44,12 @@ def test_content_is_on_the_disk_before_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
+
+    def logged(name: str, real: Any) -> Any:
+        return lambda *arguments: (events.append(name), real(*arguments))
+
     for name in ("fsync", "replace"):
-
-        def then(*arguments: Any, name: str = name, real: Any = getattr(os, name)) -> None:
-            events.append(name)
-            real(*arguments)
-
-        monkeypatch.setattr(os, name, then)
+        monkeypatch.setattr(os, name, logged(name, getattr(os, name)))
     write(tmp_path / "x", lambda out: out.write(b"x"))
     assert events == ["fsync", "replace"]
 

@@ -149,11 +149,9 @@ def train_digits(
         try:
             stack.enter_context(alone(weights))
         except OSError as error:
-            taken = isinstance(error, BlockingIOError)
-            reason = (
-                f"is another run's: {error.strerror}" if taken else f"cannot be written: {error}"
-            )
-            raise ValueError(f"out={str(out)!r} {reason}; expected a folder for each run") from None
+            what = "is another run's" if isinstance(error, BlockingIOError) else "cannot be written"
+            expected = f"{error.strerror}; expected a folder for each run"
+            raise ValueError(f"out={str(out)!r} {what}: {expected}") from None
         with drawing(seed), torch.device("cpu"):
             net = made.network()
         trained = train(
