@@ -7,13 +7,14 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from .checked import Count, checked
+from .errors import refused
 from .output import unwritable, write
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
 
 #: A tile is at least this wide and high, in pixels, so that an 8×8 digit can be read.
 TILE = 64
@@ -28,15 +29,17 @@ def depictable(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
-def sheet(x: Tensor, *, columns: int | None = None) -> Image:
-    """``x``, (n, 1 or 3, height, width) in [−1, 1], as one picture, as near to a square as it gets.
+@checked
+def sheet(x: Tensor, *, columns: Count | None = None) -> Any:
+    """``x``, (n, 1 or 3, height, width) in [−1, 1], as one picture of Pillow's, as near to a square
+    as it gets.
 
     Small images are enlarged by a whole factor with a smooth filter: the eye reads a blurred digit
     better than its pixels.
     """
     from PIL import Image
 
-    if not depictable(x.shape[1:]) or len(x) == 0:
+    if not depictable(x.shape[1:]) or x.numel() == 0 or x.is_complex() or x.is_meta:
         raise ValueError(
             f"samples of shape {tuple(x.shape[1:])} are not pictures; "
             "expected (1, height, width) or (3, height, width)"
@@ -68,8 +71,11 @@ def sheet(x: Tensor, *, columns: int | None = None) -> Image:
     return picture
 
 
+@checked
 def save_sheet(path: Path, x: Tensor, facts: Mapping[str, object]) -> None:
-    """Write the sheet to ``path``; a PNG also carries ``facts`` as text."""
+    """Write the sheet to ``path``; a PNG also carries ``facts`` as text. Raises ValueError for what
+    is no picture, and for a path to which none can be written."""
+    check_picture(path)
     from PIL.PngImagePlugin import PngInfo
 
     picture, kind, options = sheet(x), picture_formats()[path.suffix.lower()], {}
@@ -120,12 +126,15 @@ def check_picture(path: Path) -> None:
         ) from None
 
 
+@checked
 def save_tensor(path: Path, x: Tensor) -> None:
     """Write the samples themselves: .pt for torch, .npy or .npz (under the key "samples") for
-    NumPy."""
+    NumPy. Raises ValueError for another suffix."""
     import numpy as np
-    import torch
 
+    check(path, TENSORS)
+    if x.is_meta:
+        raise ValueError(refused("x", x, "numbers, which a tensor on the meta device has not"))
     x = x.detach().cpu()
     if path.suffix.lower() == ".pt":
         write(path, lambda file: torch.save(x, file))

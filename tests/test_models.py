@@ -283,7 +283,7 @@ def test_a_folder_has_one_training_at_a_time(tmp_path):
     [
         (lambda: UNet(base=12), "base=12: expected a positive multiple of 8"),
         (lambda: UNet(0), "channels=0: expected a positive integer"),
-        (lambda: UNet(classes=-1), "classes=-1: expected an integer >= 0"),
+        (lambda: UNet(classes=-1), "classes=-1: expected an integer from 0"),
         (lambda: train_digits("x", steps=0), "steps=0: expected a positive integer"),
         (lambda: train_digits("x", seconds=-1.0), "seconds=-1.0: expected a positive number"),
         (lambda: train_digits("x", seed=-1), "seed=-1: expected an integer from 0"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -53,7 +54,8 @@ class Comparison(Measured):
     """What :func:`compare` returns: a :class:`~flowsolve.comparison.Measured`, whose attributes it
     has, that draws itself."""
 
-    def picture(self, path: str | Path) -> None:
+    @checked
+    def picture(self, path: os.PathLike[str] | str) -> None:
         """Write a picture: a row for each solver, a column for each budget, the first few samples,
         the reference at the right.
 
@@ -64,7 +66,8 @@ class Comparison(Measured):
         """
         figures.save_picture(Path(path), self)
 
-    def plot(self, path: str | Path) -> None:
+    @checked
+    def plot(self, path: os.PathLike[str] | str) -> None:
         """Write a work-precision plot: errors over evaluations spent, both logarithmic.
 
         Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from ..checked import Count, read
 from ..checks import check_layout
 from ..denoiser import Denoiser
@@ -38,7 +40,7 @@ def cases(
     budgets = tuple(dict.fromkeys(read("nfe", each, Count) for each in (nfe if several else [nfe])))
     if isinstance(solvers, (str, Solver, Plan)):
         solvers = (solvers,)
-    if not isinstance(solvers, Iterable):
+    if not isinstance(solvers, Iterable) or isinstance(solvers, (bytes, Tensor)):
         raise TypeError(
             f"solvers={shown(solvers)}: expected names such as ('ddim', 'ab3'), solver objects, "
             "plans, or pairs (solver, grid)"

@@ -143,8 +143,9 @@ def train_digits(
     weights, checkpoint = folder / made.file, folder / "checkpoint.pt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"out={str(out)!r} is no folder: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a null character is a ValueError
+        reason = getattr(error, "strerror", error)
+        raise ValueError(f"out={str(out)!r} is no folder: {reason}") from None
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(alone(weights))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..checked import Count, checked
 from ..denoiser import Denoiser
+from ..errors import refused
 from ..grids import Uniform
 from ..output import columns
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
@@ -36,11 +37,24 @@ class Quality(NamedTuple):
     nearest: float
 
 
+def _pixels(**images: Tensor) -> list[Tensor]:
+    """The images as rows of pixels, (n, pixels) in float64. Raises ValueError, naming it, for what
+    are no images, or not of the others' size."""
+    size = 0
+    for name, x in images.items():
+        if x.ndim < 2 or not x.numel() or x.is_complex() or x.is_meta or not x.isfinite().all():
+            raise ValueError(refused(name, x, "images (n, ...), finite, n >= 1"))
+        size = size or x[0].numel()
+        if x[0].numel() != size:
+            raise ValueError(refused(name, x, f"images of {size} pixels, as the others are"))
+    return [x.double().flatten(1) for x in images.values()]
+
+
 @checked
 def frechet(x: Tensor, y: Tensor) -> float:
     """‖μ − ν‖² + tr(C + D − 2(CD)^½) of the means and covariances of two sets of images (n, …),
-    over their pixels."""
-    x, y = x.double().flatten(1), y.double().flatten(1)
+    over their pixels. Raises ValueError for what are none."""
+    x, y = _pixels(x=x, y=y)
     c, d = x.T.cov(), y.T.cov()
     values, vectors = torch.linalg.eigh(c)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -52,9 +66,8 @@ def frechet(x: Tensor, y: Tensor) -> float:
 @checked
 def nearest(x: Tensor, among: Tensor) -> float:
     """The median over ``x`` of the Euclidean distance to the nearest image of ``among``."""
-    return float(
-        torch.cdist(x.double().flatten(1), among.double().flatten(1)).min(1).values.median()
-    )
+    x, among = _pixels(x=x, among=among)
+    return float(torch.cdist(x, among).min(1).values.median())
 
 
 @lru_cache
@@ -68,7 +81,11 @@ def classifier() -> Any:
 @checked
 def accuracy(x: Tensor, labels: Tensor) -> float:
     """The share of the images that the classifier takes for their label."""
-    return float((classifier().predict(x.flatten(1).numpy()) == labels.numpy()).mean())
+    (pixels,) = _pixels(x=x)
+    if labels.shape != (len(x),):
+        raise ValueError(refused("labels", labels, f"a digit for each image, ({len(x)},)"))
+    found = classifier().predict(pixels.to(x.dtype).numpy())
+    return float((found == labels.numpy()).mean())
 
 
 @checked

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checked import Count, Must, Natural, checked
+from ..checked import Must, checked
 
 
 class Residual(nn.Module):
@@ -48,7 +48,11 @@ class Attention(nn.Module):
         return x + self.out(h.reshape(x.shape))
 
 
-Eights = Annotated[int, Must(lambda v: v >= 8 and v % 8 == 0, "a positive multiple of 8")]
+Size = Annotated[int, Must(lambda v: 1 <= v <= 2**16, "a positive integer, at most 2**16")]
+Eights = Annotated[
+    int, Must(lambda v: 8 <= v <= 2**16 and v % 8 == 0, "a positive multiple of 8, at most 2**16")
+]
+Classes = Annotated[int, Must(lambda v: 0 <= v <= 2**24, "an integer from 0 to 2**24")]
 
 
 @checked
@@ -70,10 +74,10 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        channels: Count = 1,
+        channels: Size = 1,
         base: Eights = 16,
-        classes: Natural = 10,
-        outputs: Count | None = None,
+        classes: Classes = 10,
+        outputs: Size | None = None,
     ) -> None:
         super().__init__()
         width = 4 * base

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..checked import Count, Fraction, Must, Natural, Positive, checked
 from ..denoiser import Denoiser
-from ..errors import refused
+from ..errors import refused, shown
 from ..run import progress_bar
 from ..typing import Float, Int
 from . import streams
@@ -26,6 +26,8 @@ from .checkpoints import Checkpoint, Reached, architecture, claimed, described, 
 from .objectives import Loss, simple
 from .streams import Seed
 
+#: Samples that there can be at a time.
+Size = Annotated[int, Must(lambda v: 1 <= v < 2**31, "a positive integer below 2**31")]
 #: A number that may be infinite, which sets no bound.
 Unbounded = Annotated[float, Must(lambda v: v > 0.0, "a positive number, or inf", infinite=True)]
 
@@ -51,7 +53,7 @@ def train(
     loss: Loss = simple,
     steps: Count = 10_000,
     seconds: Unbounded = math.inf,
-    batch_size: Count = 128,
+    batch_size: Size = 128,
     lr: Positive = 2e-3,
     warmup: Count = 100,
     ema: Fraction = 0.999,
@@ -150,7 +152,13 @@ def train(
                 if file is not None:
                     before = [buffer.clone() for buffer in net.buffers()]
                 batch = streams.batch(plain, data, given, batch_size, (seed, k), lent)
-                value = loss(*batch).mean()
+                value = loss(*batch)
+                if not (isinstance(value, Tensor) and value.requires_grad and value.numel()):
+                    raise TypeError(
+                        f"loss returned {shown(value)}; expected a tensor of numbers that depend "
+                        "on the weights, one for each of the batch"
+                    )
+                value = value.mean()
                 optimizer.zero_grad()
                 value.backward()
                 torch.nn.utils.clip_grad_norm_(weights, clip, error_if_nonfinite=True)
@@ -171,6 +179,8 @@ def train(
                         buffer.copy_(was)
                 record.save(reached())
             raise
+        if not all(p.isfinite().all() for p in weights):
+            raise ValueError(f"lr={lr!r}: the weights overflowed; expected a smaller one")
         record.save(reached())
         net.eval()
         return Trained(

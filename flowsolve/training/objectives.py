@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import network
 from ..checked import checked
 from ..denoiser import Denoiser
+from ..errors import refused
 from ..operators import Operator
 from ..processes import Level
 from ..typing import Float
@@ -91,15 +92,17 @@ def simple(
         ValueError: for another ``on``, noise of another shape, a prediction the process does not
             have, and a network that returns another shape than it should.
     """
-    if x0.ndim < 2 or len(x0) != len(levels):
-        raise ValueError(
-            f"x0 has shape {tuple(x0.shape)}; expected a batch of {len(levels)}, one for each level"
-        )
+    shape = (len(levels), *(x0.shape[1:] if model.shape is None else model.shape))
+    if x0.ndim < 2 or x0.shape != shape or not x0.is_floating_point() or not levels:
+        raise ValueError(refused("x0", x0, f"floating-point numbers, {shape}, one for each level"))
     state = model.process.state(x0)
     if eps.shape != state.shape:
         raise ValueError(
             f"eps has shape {tuple(eps.shape)}; expected the states', {tuple(state.shape)}"
         )
+    for name, x in (("x0", x0), ("eps", eps)):
+        if x.is_meta or x.device != x0.device:
+            raise ValueError(f"{name} is on {x.device}; expected both where the network is")
     x = _each([level.A for level in levels], state) + _each([level.R for level in levels], eps)
     out = _output(model, x, levels).to(x.dtype)
     alone = model.parametrization.of_data and out.shape == x0.shape
