@@ -12,11 +12,15 @@ predicts    target                  source
 "eps"       ε                       arXiv 2006.11239
 "x0"        x0
 "v"         A ε − R x0              arXiv 2202.00512, on any process
-"velocity"  ε − x0                  dx/dt of a rectified flow, arXiv 2209.03003; 2210.02747
+"velocity"  A'x0 + R'ε              dx/dt, t the process's own time: ε − x0 on a rectified flow
+                                    (arXiv 2209.03003; 2210.02747; 2401.08740 on any path)
+"flow"      ε − x0                  on any process: dx/dt of the rectified flow through its levels
 "score"     −ε/R                    arXiv 2011.13456
 "F"         (R x0/σ_d − A σ_d ε)/n  arXiv 2206.00364, table 1; n² = R² + A²σ_d²; input x/n
 "scm"       (A'x0 + R'ε)/σ_d        arXiv 2410.11081, eq. 4; input x/σ_d
 ==========  ======================  =====================================================
+
+A table of β's has no dx/dt at its entries: "velocity" and "scm" are refused there.
 
 A subclass that is defined with a name is known by it: ``class Mine(Parametrization, name="mine")``.
 Solvers use these coefficients, not tensors of x̂0 and ε̂, so that a conversion costs nothing and
@@ -143,7 +147,22 @@ class V(Parametrization, name="v"):
 
 @dataclass(frozen=True)
 class Velocity(Parametrization, name="velocity"):
-    """The direction of a straight path from data to noise."""
+    """dx/dt along the process's path, in its own time."""
+
+    def target(self, process: Process, level: Level) -> Pair:
+        numbers(level)  # matrices are refused
+        if process.entries is not None:
+            raise ValueError(
+                f"predicts={self.name!r} is dx/dt, which {process!r} does not have at the entries "
+                "of its table; expected a prediction without it, such as 'v', or 'flow' for ε − x0"
+            )
+        return process.rates(level)
+
+
+@dataclass(frozen=True)
+class Flow(Parametrization, name="flow"):
+    """The direction of the straight path from data to noise, whatever the process's own: p of FLOW
+    coordinates."""
 
     def target(self, process: Process, level: Level) -> Pair:
         one = numbers(level)[0] * 0.0 + 1.0
@@ -185,9 +204,9 @@ class F(Parametrization, name="F"):
 
 
 @dataclass(frozen=True)
-class SCM(Parametrization, name="scm"):
-    """Simplified consistency models' network F, dx/dt = σ_d F along the process's own time: on
-    :class:`~flowsolve.TrigFlow`, cos t ε − sin t x0/σ_d.
+class SCM(Velocity, name="scm"):
+    """Simplified consistency models' network F, dx/dt = σ_d F: on :class:`~flowsolve.TrigFlow`,
+    cos t ε − sin t x0/σ_d.
 
     Attributes:
         sigma_data: σ_d, the standard deviation of the data; None for the process's, 1 if it does
@@ -204,9 +223,7 @@ class SCM(Parametrization, name="scm"):
         return 1.0 / (self.sigma_data or getattr(process, "sigma_data", 1.0))
 
     def target(self, process: Process, level: Level) -> Pair:
-        if not process.scalar:
-            numbers(level)  # refused
-        down, up = process.rates(level)
+        down, up = super().target(process, level)
         return down * self._unit(process), up * self._unit(process)
 
     def input_scale(self, process: Process, level: Level) -> Operator:

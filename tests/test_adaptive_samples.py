@@ -238,7 +238,15 @@ def test_every_model_can_be_asked_on_levels_of_the_samples(process):
         exact.Empirical(process, torch.randn(30, 2, generator=torch.Generator().manual_seed(0))),
         *(
             flowsolve.Denoiser(elementwise, process, kind, (2,), dtype=F64)
-            for kind in ("eps", "x0", "v", "velocity", "score", "F")
+            for kind in (
+                "eps",
+                "x0",
+                "v",
+                "flow",
+                "score",
+                "F",
+                *["velocity"] * (not process.entries),
+            )
         ),
     ]
     for model in models:

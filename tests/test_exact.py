@@ -59,7 +59,7 @@ def test_prediction_adds_up_and_survives_the_solvers_route(process):
             )
             route = flowsolve.Denoiser.__call__(
                 model, x, level
-            )  # through the velocity, as solvers take it
+            )  # through ε̂ − x̂0, as solvers take it
             torch.testing.assert_close(
                 route.x0, x0, rtol=0, atol=1e-13 * (1 + float(x.abs().max()))
             )
@@ -152,7 +152,7 @@ def wrapped(model: exact.Exact, **fields) -> flowsolve.Denoiser:
         x0, eps = (torch.cat(parts) for parts in zip(*both, strict=True))
         return eps - x0 if model.process.scalar else eps
 
-    predicts = "velocity" if model.process.scalar else "eps"
+    predicts = "flow" if model.process.scalar else "eps"
     return flowsolve.Denoiser(
         net, model.process, predicts, model.shape, time="t", dtype=F64, **fields
     )

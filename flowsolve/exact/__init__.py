@@ -11,7 +11,7 @@ law :math:`\sum_k w_k N(Am_k, S_k)` with :math:`S_k = A C_k A^T + RR^T`. With th
 
 Each of the two estimates is computed by itself, never as the difference of x and the other. An
 exact denoiser is a :class:`~flowsolve.Denoiser` like any other, whose network is the law: of
-processes with numbers for A and R it predicts the velocity ε̂ − x̂0, from which both are recovered
+processes with numbers for A and R it predicts ε̂ − x̂0, from which both are recovered
 without cancellation at either end; of others ε̂. The states of the others are reduced to numbers
 first (:mod:`flowsolve.exact.reduction`).
 """

@@ -53,7 +53,7 @@ class Law(torch.nn.Module):
         """What the denoiser around this network has to say of it."""
         return {
             "process": self.process,
-            "predicts": "velocity" if self.process.scalar else "eps",
+            "predicts": "flow" if self.process.scalar else "eps",
             "shape": self.shape,
             "time": "t",
             "dtype": torch.float64,
