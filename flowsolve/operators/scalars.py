@@ -27,7 +27,9 @@ class Scalar(Operator):
     value: float
 
     def __init__(self, value: float) -> None:
-        vars(self)["value"] = value  # the quick way: a plan makes these by the thousand
+        # The quick way: a plan makes these by the thousand. A NumPy number's comparisons are no
+        # truth values of Python's.
+        vars(self)["value"] = float(value)
 
     @property
     def entries(self) -> np.ndarray:

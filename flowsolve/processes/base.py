@@ -7,15 +7,19 @@ A subclass that is defined is known: :data:`KNOWN` has it, and the tests of the 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
+from ..checked import read
 from ..errors import unknown
 from ..operators import Operator
+from ..readers import Must
 from ..typing import Float
 from .levels import Level
 from .variables import VARIABLES, Variable
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
 
 O_co = TypeVar("O_co", bound=Operator, covariant=True)
 
+#: A number, perhaps infinite.
+Number = Annotated[float, Must(lambda v: True, "a number", infinite=True)]
+#: How far beyond the noisiest level a number of another library may lie, of its size: what float32
+#: leaves of a product of a thousand. And beyond clean data: what it leaves of a difference.
+ROUNDED, LEFT = 1e-5, 2.0**-23
 #: Every process class that has been defined.
 KNOWN: list[type[Process]] = []
 
@@ -58,6 +67,12 @@ class Process(ABC, Generic[O_co]):
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
         KNOWN.append(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError(
+            f"{name}={value!r} cannot be set: plans are kept by their process, which must not "
+            f"change; expected {type(self).__name__} to be a frozen dataclass"
+        )
 
     @classmethod
     def examples(cls) -> Mapping[str, Self]:
@@ -128,28 +143,39 @@ class Process(ABC, Generic[O_co]):
             variable = VARIABLES[variable]
         if variable.to_sigma is None:
             return self.level(value)
+        if self.scalar:
+            ends = variable.of(self.start), variable.of(self.clean)
+            value = within(self, variable.name, value, *ends)
         return self.level(self.time_of(float(variable.to_sigma(value))))
 
-    @property
+    @cached_property
     def start(self) -> Level[O_co]:
         """The noisiest level."""
         return self.level(self.t_max)
 
-    @property
+    @cached_property
     def clean(self) -> Level[O_co]:
         """The end of the road: A = 1, R = 0."""
         return self.level(self.t_clean)
 
-    def _check(self, t: float) -> float:
-        t = float(t)
-        if self.t_max < t <= self.t_max + 1e-9 * abs(self.t_max):
-            return self.t_max  # the noisiest level, by way of another library's rounded sigmas
-        if not self.t_clean <= t <= self.t_max:
-            raise ValueError(
-                f"t={t!r} is outside this process's times: expected {self.t_clean:g} (clean) <= t "
-                f"<= {self.t_max:g}; got it for {self!r}"
-            )
-        return t
+
+def within(process: Process, name: str, value: float, noisy: float, clean: float) -> float:
+    """``value`` of the argument ``name``, between that of the noisiest level and that of clean
+    data; one of the two for a value that lies beyond by rounding. Raises ValueError farther out."""
+    if type(value) is not float:
+        value = read(name, value, Number)
+    low, high = (clean, noisy) if clean < noisy else (noisy, clean)
+    if low <= value <= high:
+        return value
+    size = abs(noisy) if math.isfinite(noisy) else 1.0
+    if abs(value - noisy) <= ROUNDED * size:
+        return noisy
+    if abs(value - clean) <= LEFT * size:
+        return clean
+    raise ValueError(
+        f"{name}={value!r} is outside this process's levels: expected {low:g} <= {name} <= "
+        f"{high:g}, from {noisy:g} (the noisiest) to {clean:g} (clean); got it for {process!r}"
+    )
 
 
 def examples() -> dict[str, Process]:

@@ -18,18 +18,29 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from ..checked import NonNegative, checked
 from ..operators import Diagonal
+from ..readers import Must
 from .levels import Level
 from .matrix import MatrixProcess
 
 #: What is left of the highest frequencies.
 LEAST = 1e-3
+Size = Annotated[
+    tuple[int, int] | int,
+    Must(
+        lambda size: all(1 <= k <= 2**14 for k in np.atleast_1d(size)),
+        "the height and width of the pictures, such as (32, 32)",
+    ),
+]
+Latest = Annotated[float, Must(lambda t: 0.0 < t <= 1.0, "a number in (0, 1]")]
 
 
+@checked
 @dataclass(frozen=True)
 class Blurring(MatrixProcess[Diagonal]):
     """Blurring diffusion on pictures of one size.
@@ -41,31 +52,15 @@ class Blurring(MatrixProcess[Diagonal]):
             is 8e4 and more.
     """
 
-    size: tuple[int, int] | int
-    sigma_max: float = 10.0
-    t_max: float = 0.996
+    size: Size
+    sigma_max: NonNegative = 10.0
+    t_max: Latest = 0.996
     t_min: float = field(default=0.0, init=False)
     flows = True
 
     def __post_init__(self) -> None:
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if not (
-            isinstance(size, (tuple, list))
-            and len(size) == 2
-            and all(type(k) is int and k >= 1 for k in size)
-        ):
-            raise ValueError(
-                f"size={self.size!r}: expected the height and width of the pictures, such as (32, "
-                "32)"
-            )
-        object.__setattr__(self, "size", tuple(size))
-        if not (isinstance(self.sigma_max, (int, float)) and 0.0 <= self.sigma_max < math.inf):
-            raise ValueError(
-                f"sigma_max={self.sigma_max!r}: expected a number >= 0, the width of the blur in "
-                "pixels"
-            )
-        if not (isinstance(self.t_max, (int, float)) and 0.0 < self.t_max <= 1.0):
-            raise ValueError(f"t_max={self.t_max!r}: expected a number in (0, 1]")
+        if isinstance(self.size, int):
+            object.__setattr__(self, "size", (self.size, self.size))
 
     @classmethod
     def examples(cls) -> dict[str, Blurring]:

@@ -6,12 +6,14 @@ import bisect
 import math
 from dataclasses import dataclass, field
 
+from ..checked import checked
 from ..operators import Operator, Scalar
 from . import tables
 from .levels import Level
 from .scalar import ScalarProcess
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Discrete(ScalarProcess):
     """VP through a table of β's: time is the index, 0 … T−1, with t = −1 the clean level (ᾱ = 1) as
@@ -33,11 +35,16 @@ class Discrete(ScalarProcess):
 
     def __post_init__(self) -> None:
         integral, up, down = 0.0, [0.0], [0.5 * math.pi]
-        for beta in self.betas:
+        for i, beta in enumerate(tables.check_betas(self.betas)):
             integral = math.inf if beta == 1.0 else integral - math.log1p(-beta)
             a, r = math.exp(-0.5 * integral), math.sqrt(-math.expm1(-integral))
             up.append(math.atan2(r, a))
             down.append(math.atan2(a, r))
+            if not (up[-1] > up[-2] if r <= a else down[-1] < down[-2]):
+                raise ValueError(
+                    f"betas[{i}]={beta!r}: expected every entry to have more noise than the one "
+                    "before, and only the last to be pure noise; in float64 this one has not"
+                )
         object.__setattr__(self, "_angles", (tuple(up), tuple(down)))
         object.__setattr__(self, "_rising", tuple(-a for a in down))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ..errors import expect
+from ..checked import Positive, checked
 from .scalar import ScalarProcess
 
 
+@checked
 @dataclass(frozen=True)
 class RectifiedFlow(ScalarProcess):
     """Straight paths: A = 1 − t, R = t, pure noise at t = 1 (arXiv 2209.03003; 2210.02747)."""
@@ -26,6 +27,7 @@ class RectifiedFlow(ScalarProcess):
         return 1.0 if math.isinf(sigma) else sigma / (1.0 + sigma)
 
 
+@checked
 @dataclass(frozen=True)
 class TrigFlow(ScalarProcess):
     """Circles: A = cos t, R = σ_data sin t, pure noise at t = π/2 (arXiv 2410.11081, section 3.1).
@@ -36,12 +38,9 @@ class TrigFlow(ScalarProcess):
         sigma_data: the standard deviation of the data.
     """
 
-    sigma_data: float = 1.0
+    sigma_data: Positive = 1.0
     t_max: float = field(default=0.5 * math.pi, init=False)
     t_min: float = field(default=1e-3, init=False)
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "sigma_data")
 
     def signal_and_noise(self, t: float) -> tuple[float, float]:
         return math.sin(self.t_max - t), self.sigma_data * math.sin(t)  # cos t, and 0 at π/2

@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checked import Positive, checked
 from ..operators import Block
+from ..readers import Must
 from ..typing import Float
 from .levels import Level
 from .matrix import MatrixProcess
@@ -31,8 +33,10 @@ _GAUSS = np.polynomial.legendre.leggauss(24)
 #: Length of the substeps, in max(1, λ²) (u + ln u), in which Q is integrated for λ other than 0 and
 #: 1. Errors are below 1e-10.
 SUBSTEP = 0.05
+Variance = Annotated[float, Must(lambda v: 0.0 <= v <= 1e100, "a number >= 0")]
 
 
+@checked
 @dataclass(frozen=True)
 class CLD(MatrixProcess[Block]):
     """Critically-damped Langevin diffusion. A state has twice the channels of the data: all
@@ -51,25 +55,22 @@ class CLD(MatrixProcess[Block]):
             that predicts ε has learnt one of the two.
     """
 
-    beta: float = 4.0
-    inverse_mass: float = 4.0
-    gamma: float = 0.04
-    c0: float = 0.0
+    beta: Positive = 4.0
+    inverse_mass: Positive = 4.0
+    gamma: Variance = 0.04
+    c0: Variance = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "inverse_mass", "gamma", "c0"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not (
-                isinstance(value, (int, float)) and 0.0 <= value < math.inf
-            ):
-                raise ValueError(f"{name}={value!r}: expected a number >= 0")
-        for name in ("beta", "inverse_mass"):
-            if getattr(self, name) == 0.0:
-                raise ValueError(f"{name}=0: expected a positive number")
         if self.gamma == self.c0 == 0.0:
             raise ValueError(
                 "gamma=0 and c0=0: expected one of them positive, clean states without any noise "
                 "have no finite eps"
+            )
+        if not (1e-30 <= self._rate <= 700.0):
+            left = "signal" if self._rate > 1.0 else "noise"
+            raise ValueError(
+                f"beta={self.beta!r}, inverse_mass={self.inverse_mass!r}: there is no {left} at "
+                "t=1; expected numbers such as 4 and 4"
             )
 
     @property

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from typing import Any
 
-from .base import O_co, Process
+from .base import LEFT, O_co, Process, within
 from .levels import Level
 from .variables import TIME
 
@@ -30,15 +30,16 @@ class MatrixProcess(Process[O_co]):
         """(A_t, R_t) for 0 <= t <= t_max."""
 
     def level(self, t: float) -> Level[O_co]:
-        t = self._check(t)
-        if t < 0.0:
-            if t != -math.inf:
-                raise ValueError(
-                    f"t={t!r}: expected 0 <= t <= {self.t_max:g}, or -inf for clean data; got it "
-                    f"for {self!r}"
-                )
+        t = within(self, "t", t, float(self.t_max), -math.inf)
+        if t == -math.inf:
             one: Any = self.operators(0.0)[0].eye()
             return Level(t, one, one * 0.0)
+        if t < -LEFT * self.t_max:
+            raise ValueError(
+                f"t={t!r}: expected 0 <= t <= {self.t_max:g}, or -inf for clean data; got it for "
+                f"{self!r}"
+            )
+        t = max(0.0, t)
         return Level(t, *self.operators(t))
 
     def time_of(self, sigma: float) -> float:

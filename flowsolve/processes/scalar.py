@@ -6,11 +6,14 @@ Every formula is in the form that loses no digits at either end: :math:`1-\\bar\
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 from ..operators import Operator, Scalar
-from .base import Process
+from .base import Process, within
 from .levels import Level, Levels, rows
 
 
@@ -18,9 +21,18 @@ class ScalarProcess(Process[Scalar]):
     """A process with A_t and R_t two numbers. A subclass gives them and their rates, the inverse
     time and the network's label."""
 
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "time_of" in vars(cls):
+            cls.time_of = _of_levels(cls.time_of)  # type: ignore[method-assign]
+
     def level(self, t: float) -> Level[Scalar]:
-        t = self._check(t)
-        a, r = self.signal_and_noise(t)
+        t = within(self, "t", t, float(self.t_max), float(self.t_clean))
+        a, r = map(float, self.signal_and_noise(t))
+        if not (math.isfinite(a) and math.isfinite(r)):
+            raise ValueError(
+                f"t={t!r}: {self!r} there has A={a!r}, R={r!r}; expected finite numbers"
+            )
         return Level(t, Scalar(a), Scalar(r))
 
     @abstractmethod
@@ -49,9 +61,19 @@ class ScalarProcess(Process[Scalar]):
         return t.R * (t.sigma / s.sigma) ** (lam * lam)  # Q = ρ^(λ²/2), ρ = (σ̄_t/σ̄_s)²
 
 
+def _of_levels(time_of: Callable[[Any, float], float]) -> Callable[[Any, float], float]:
+    """``time_of`` for the σ̄ of levels alone; it raises ValueError for others."""
+
+    @functools.wraps(time_of)
+    def time_of_level(self: ScalarProcess, sigma: float) -> float:
+        return float(time_of(self, within(self, "sigma", sigma, self.start.sigma, 0.0)))
+
+    return time_of_level
+
+
 def check_sigmas(low: float, high: float) -> None:
     """Raise ValueError unless these can be the σ̄ between which a network was trained."""
-    if not 0.0 < low < high < math.inf:
+    if not (low < high and high / low < math.inf):
         raise ValueError(
             f"expected 0 < sigma_min < sigma_max, got sigma_min={low!r}, sigma_max={high!r}"
         )

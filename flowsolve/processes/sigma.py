@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..checked import Positive, checked
 from ..typing import Float
 from .levels import Level
 from .scalar import ScalarProcess, check_sigmas
 
 
+@checked
 @dataclass(frozen=True)
 class VE(ScalarProcess):
     """Variance exploding: A = 1, R = σ_min (σ_max/σ_min)^t (arXiv 2011.13456, eq. 31). The network
     is told σ."""
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: Positive = 0.01
+    sigma_max: Positive = 50.0
     t_max: float = field(default=1.0, init=False)
     t_min: float = field(default=0.0, init=False)
     t_clean: float = field(default=-math.inf, init=False)
@@ -37,21 +39,20 @@ class VE(ScalarProcess):
     def time_of(self, sigma: float) -> float:
         if sigma == 0.0:
             return -math.inf
-        return min(
-            1.0, math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
-        )
+        return math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
     def label(self, level: Level) -> float:
         return level.sigma
 
 
+@checked
 @dataclass(frozen=True)
 class EDM(ScalarProcess):
     """Karras et al.'s parametrisation: A = 1, R = t = σ; the network is told ¼ ln σ (arXiv
     2206.00364, table 1)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
     grid = "karras"
 
     def __post_init__(self) -> None:

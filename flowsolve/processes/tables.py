@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
 
-from ..errors import expect_value
+from ..checked import NonNegative, checked
+from ..errors import shown
+from ..readers import Must
+
+Entries = Annotated[int, Must(lambda n: 1 <= n <= 10**6, "an integer from 1 to 1000000")]
+Beta = Annotated[float, Must(lambda b: 0.0 < b < 1.0, "a number in (0, 1)")]
+Largest = Annotated[float, Must(lambda b: 0.0 < b <= 1.0, "a number in (0, 1]")]
 
 
 def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
@@ -25,21 +32,25 @@ def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
     return table
 
 
-def linear(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> list[float]:
+@checked
+def linear(entries: Entries = 1000, start: Beta = 1e-4, stop: Beta = 0.02) -> list[float]:
     """β linear in the index (DDPM, arXiv 2006.11239)."""
-    expect_value("entries", entries, "a positive integer")
     return np.linspace(start, stop, entries).tolist()
 
 
-def scaled_linear(entries: int = 1000, start: float = 0.00085, stop: float = 0.012) -> list[float]:
+@checked
+def scaled_linear(
+    entries: Entries = 1000, start: Beta = 0.00085, stop: Beta = 0.012
+) -> list[float]:
     """√β linear in the index (latent diffusion, arXiv 2112.10752)."""
-    expect_value("entries", entries, "a positive integer")
     return (np.linspace(start**0.5, stop**0.5, entries) ** 2).tolist()
 
 
-def cosine(entries: int = 1000, s: float = 0.008, largest: float = 0.999) -> list[float]:
+@checked
+def cosine(
+    entries: Entries = 1000, s: NonNegative = 0.008, largest: Largest = 0.999
+) -> list[float]:
     """β_i = 1 − ᾱ((i+1)/T)/ᾱ(i/T), ᾱ a squared cosine, at most ``largest`` (arXiv 2102.09672)."""
-    expect_value("entries", entries, "a positive integer")
 
     def alpha_bar(u: float) -> float:
         return math.cos((u + s) / (1.0 + s) * math.pi / 2) ** 2
@@ -50,18 +61,22 @@ def cosine(entries: int = 1000, s: float = 0.008, largest: float = 0.999) -> lis
     ]
 
 
-def sigmoid(entries: int = 1000, start: float = 1e-4, stop: float = 0.02) -> list[float]:
+@checked
+def sigmoid(entries: Entries = 1000, start: Beta = 1e-4, stop: Beta = 0.02) -> list[float]:
     """β along a logistic curve over [−6, 6] (the DDPM code's "sigmoid")."""
-    expect_value("entries", entries, "a positive integer")
     return (1.0 / (1.0 + np.exp(-np.linspace(-6, 6, entries))) * (stop - start) + start).tolist()
 
 
+@checked
 def zero_terminal_snr(betas: Iterable[float]) -> list[float]:
     """The table shifted and scaled so that its last level is pure noise exactly (arXiv 2305.08891,
     algorithm 1)."""
     alpha = np.sqrt(np.cumprod(1.0 - np.asarray(check_betas(betas), dtype=np.float64)))
-    if len(alpha) < 2:
-        raise ValueError("zero_terminal_snr needs a table of at least two entries")
+    if len(alpha) < 2 or not (np.diff(alpha) < 0.0).all():
+        raise ValueError(
+            f"betas={shown(betas)}: expected at least two entries, each with more noise than the "
+            "one before"
+        )
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
     alpha_bar = np.concatenate([[1.0], alpha**2])
     return (1.0 - alpha_bar[1:] / alpha_bar[:-1]).tolist()

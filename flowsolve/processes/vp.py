@@ -5,28 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from ..checked import Positive, checked
 from ..operators import Operator, Scalar
+from ..readers import Must
 from .discrete import Discrete
 from .levels import Level
 from .scalar import ScalarProcess
-from .tables import check_betas
+
+Shift = Annotated[float, Must(lambda s: 0.0 <= s < 1.0, "a number, 0 <= s < 1")]
+#: ∫β beyond which the signal is no float64, and σ̄ beyond which 1 + σ̄² is σ̄².
+FAINTEST, FAR = 1400.0, 1e100
 
 
+@checked
 @dataclass(frozen=True)
 class _LinearBeta(ScalarProcess):
     """β(t) = β_min + t (β_max − β_min) on [0, 1], B(t) = ∫β."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
     t_max: float = field(default=1.0, init=False)
     t_min: float = field(default=1e-3, init=False)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.beta_min <= self.beta_max < math.inf:
+        if not self.beta_min <= self.beta_max:
             raise ValueError(
                 f"expected 0 < beta_min <= beta_max, got beta_min={self.beta_min!r}, "
                 f"beta_max={self.beta_max!r}"
+            )
+        if self._integral(self.t_min) > FAINTEST:
+            raise ValueError(
+                f"beta_min={self.beta_min!r}, beta_max={self.beta_max!r}: nothing is left of the "
+                f"data at t={self.t_min:g}; expected smaller ones, such as 0.1 and 20"
             )
 
     def _integral(self, t: float) -> float:
@@ -36,6 +48,8 @@ class _LinearBeta(ScalarProcess):
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def _time_of_integral(self, b: float) -> float:
+        if b == math.inf:
+            return self.t_max
         # The root of the quadratic in the form that does not cancel as t -> 0.
         return (
             2.0
@@ -50,6 +64,7 @@ class _LinearBeta(ScalarProcess):
         return Scalar(1.0)
 
 
+@checked
 @dataclass(frozen=True)
 class VP(_LinearBeta):
     """Variance preserving with linear β: A = exp(−B/2), R = √(1 − exp(−B)) (arXiv 2011.13456, eq.
@@ -65,20 +80,24 @@ class VP(_LinearBeta):
         return -half * a, half * a * a / r
 
     def time_of(self, sigma: float) -> float:
-        return self._time_of_integral(math.log1p(sigma * sigma))
+        far = sigma > FAR
+        return self._time_of_integral(2.0 * math.log(sigma) if far else math.log1p(sigma * sigma))
 
     @staticmethod
-    def cosine(s: float = 0.008) -> Cosine:
+    @checked
+    def cosine(s: Shift = 0.008) -> Cosine:
         """Nichol and Dhariwal's schedule; see :class:`~flowsolve.processes.Cosine`."""
         return Cosine(s)
 
     @staticmethod
+    @checked
     def discrete(betas: Iterable[float]) -> Discrete:
         """A table of β's as released DDPMs have; see :class:`~flowsolve.processes.Discrete` and
         :mod:`flowsolve.processes.tables`."""
-        return Discrete(check_betas(betas))
+        return Discrete(tuple(betas))
 
 
+@checked
 @dataclass(frozen=True)
 class SubVP(_LinearBeta):
     """Sub-VP: A = exp(−B/2), R = 1 − exp(−B) (arXiv 2011.13456, eq. 34)."""
@@ -95,18 +114,15 @@ class SubVP(_LinearBeta):
         return self._time_of_integral(2.0 * math.asinh(0.5 * sigma))  # σ̄ = 2 sinh(B/2)
 
 
+@checked
 @dataclass(frozen=True)
 class Cosine(ScalarProcess):
     """VP with ᾱ = cos²θ/cos²θ₀, θ = (t+s)/(1+s)·π/2 (arXiv 2102.09672, eq. 17), pure noise exactly
     at t = 1."""
 
-    s: float = 0.008
+    s: Shift = 0.008
     t_max: float = field(default=1.0, init=False)
     t_min: float = field(default=1e-3, init=False)
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.s < 1.0:
-            raise ValueError(f"expected 0 <= s < 1, got s={self.s!r}")
 
     @property
     def _theta0(self) -> float:
@@ -127,7 +143,7 @@ class Cosine(ScalarProcess):
         return down, -a * down / r  # A² + R² = 1
 
     def time_of(self, sigma: float) -> float:
-        if math.isinf(sigma):
+        if sigma > FAR:
             return 1.0
         c0, s0 = math.cos(self._theta0), math.sin(self._theta0)
         r2 = sigma * sigma / (1.0 + sigma * sigma)
