@@ -207,7 +207,7 @@ def test_replaced_models_are_what_they_were(process):
             replace(model),
             replace(model, correct_x0=None),
             model.given(),
-            model.rows(slice(0, 2), 4),
+            model.rows(slice(0, 2)),
         ):
             assert type(other) is type(model) and other.net is model.net
             level = process.level(process.t_min)

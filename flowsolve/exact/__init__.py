@@ -16,6 +16,7 @@ without cancellation at either end; of others ε̂. The states of the others are
 first (:mod:`flowsolve.exact.reduction`).
 """
 
-from .mixtures import Dirac, Empirical, Exact, Gaussian, Mixture
+from .base import Exact
+from .mixtures import Dirac, Empirical, Gaussian, Mixture
 
 __all__ = ["Dirac", "Empirical", "Exact", "Gaussian", "Mixture"]

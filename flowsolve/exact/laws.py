@@ -159,7 +159,8 @@ def law_of(
         kind = FullLaw
         if basis is None:
             size = math.prod(shape)
-            basis = torch.eye(size, dtype=torch.float64).expand(len(means), -1, -1)
+            basis = torch.eye(size, dtype=torch.float64, device=means.device)
+            basis = basis.expand(len(means), -1, -1)
         basis = modes(process, basis.mT.reshape(-1, *shape)).view(basis.shape).mT
     return kind(process, shape, log_weights.log_softmax(0), modes(process, means), basis, variances)
 
@@ -172,23 +173,25 @@ def _decompose(
     full = any(c.ndim == 2 and c.shape == (size, size) and c.shape != shape for c in covariances)
     wide = full or any(c.ndim > 0 for c in covariances)
     vectors, values = [], []
-    for c in covariances:
+    for i, c in enumerate(covariances):
         if c.ndim == 0 or c.shape == shape:
             value = c.reshape(-1).expand(size if wide else 1)
-            vector = torch.eye(size if full else 1, dtype=torch.float64)
+            vector = torch.eye(size if full else 1, dtype=torch.float64, device=c.device)
         elif c.shape == (size, size):
+            if not (c - c.T).abs().max() <= 1e-6 * c.abs().max():
+                raise ValueError(f"covariances[{i}]: a covariance is not symmetric; expected one")
             value, vector = torch.linalg.eigh(0.5 * (c + c.T))
             # A semi-definite covariance is welcome.
             value = torch.where(value.abs() < 1e-12 * value.abs().max(), 0.0, value)
         else:
             raise ValueError(
-                f"a covariance has shape {tuple(c.shape)}; "
+                f"covariances[{i}]: a covariance has shape {tuple(c.shape)}; "
                 f"expected a number, {shape} or {(size, size)}"
             )
         if not (value >= 0).all():
             raise ValueError(
-                f"a covariance has the negative variance {value.min().item():.3g}; "
-                "expected a positive semi-definite one"
+                f"covariances[{i}]: a covariance has the negative variance "
+                f"{value.min().item():.3g}; expected a positive semi-definite one"
             )
         vectors.append(vector)
         values.append(value)

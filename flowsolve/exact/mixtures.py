@@ -10,99 +10,17 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser, Prediction
-from ..network import Times
-from ..operators import combine
-from ..processes import CLD, Level, Process
+from ..checked import checked
+from ..denoiser import Denoiser
+from ..errors import refused
+from ..processes import CLD, Level, Number, Process
 from ..typing import Float
-from .laws import FullLaw, Law, law_of
+from .base import Exact
+from .given import level_of, numbers_of
+from .laws import FullLaw, law_of
 from .reduction import reduced, unmodes
 
 P = ParamSpec("P")
-
-
-class Exact(Denoiser):
-    """A denoiser without error, float64. Use one of the subclasses.
-
-    Raises:
-        TypeError, ValueError: from :func:`dataclasses.replace`, for another process, prediction,
-            shape, time or dtype than those of the law. Make another denoiser instead.
-    """
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, value in self.law.fields.items():
-            if getattr(self, name) != value:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}: the law of this exact denoiser was made for "
-                    f"{name}={value!r}; expected that, or a new {type(self).__name__}"
-                )
-
-    @property
-    def law(self) -> Law:
-        """The network, as what it is."""
-        if not isinstance(self.net, Law):
-            raise TypeError(
-                f"net={self.net!r} is not the law of an exact denoiser; "
-                "expected one, or flowsolve.Denoiser around another network"
-            )
-        return self.net
-
-    @property
-    def _plain(self) -> bool:
-        return self.correct_x0 is None and not self.conditioning
-
-    def evaluate_both(
-        self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
-    ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
-        # The law takes the level itself. To its time and back would cost several times as much as
-        # the evaluation where samples are on levels of their own.
-        if not self._plain:
-            return super().evaluate_both(x, level, times)
-        return self.law.predict(x, level), None
-
-    def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:
-        """The posterior mean E[x0 | x] and the exact ε̂ at x (batch, *state), in float64; with
-        ``correct_x0`` the corrected ones."""
-        if not self._plain:
-            return super().__call__(x, level)
-        return Prediction(*self.law.at(x, self._level(level)))
-
-    def _level(self, level: Level | float) -> Level:
-        return level if isinstance(level, Level) else self.process.level(level)
-
-    def score(
-        self, x: Float[Tensor, "n *state"], level: Level | float
-    ) -> Float[Tensor, "n *state"]:
-        """∇ log p at x (batch, *state) on a level with noise: −R⁻ᵀε̂."""
-        level = self._level(level)
-        return -level.R.inverse().T @ self.law.at(x, level)[1]
-
-    def log_density(self, x: Float[Tensor, "n *state"], level: Level | float) -> Float[Tensor, "n"]:
-        """log p of the noisy state x (batch, *state), in nats, shape (batch,)."""
-        return self.law.log_density(x, self._level(level))
-
-    def draw(
-        self, n: int, *, level: Level | float | None = None, seed: int = 0
-    ) -> Float[Tensor, "n *state"]:
-        """``n`` exact samples (n, *shape): of the data, or of the noisy state at ``level``."""
-        law, generator = self.law, torch.Generator().manual_seed(seed)
-        device, dtype = law.means.device, law.means.dtype
-        k = torch.multinomial(
-            law.log_weights.exp().cpu(), n, replacement=True, generator=generator
-        ).to(device)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(n, *shape, dtype=dtype, generator=generator).to(device)
-
-        spread = normal(law.means.shape[1]) * law.variances[k].sqrt()
-        if law.basis is not None:
-            spread = torch.einsum("be,bde->bd", spread, law.basis[k])
-        x = unmodes(self.process, law.means[k] + spread, self.data_shape)
-        if level is None:
-            return x
-        level = self._level(level)
-        return combine((level.A, level.R), (self.process.state(x), normal(*self.state_shape)))
 
 
 def replaceable(init: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
@@ -135,23 +53,23 @@ class Mixture(Exact):
     """
 
     @replaceable
+    @checked
     def __init__(self, process: Process, weights: Any, means: Any, covariances: Any = 0.0) -> None:
-        means = torch.as_tensor(means, dtype=torch.float64)
-        log_weights = torch.as_tensor(weights, dtype=torch.float64).log()
+        means, log_weights = numbers_of("means", means), numbers_of("weights", weights).log()
         if means.ndim < 2 or len(means) == 0 or log_weights.shape != means.shape[:1]:
             raise ValueError(
                 f"weights have shape {tuple(log_weights.shape)}, means {tuple(means.shape)}; "
                 "expected (K,) and (K, *shape) with K >= 1"
             )
         if not torch.isfinite(log_weights).all():
-            raise ValueError(f"weights={weights!r}: expected positive numbers")
+            raise ValueError(refused("weights", weights, "positive numbers"))
         many = covariances if isinstance(covariances, (list, tuple)) else [covariances] * len(means)
         if len(many) != len(means):
             raise ValueError(
                 f"{len(many)} covariances for {len(means)} means; "
                 "expected one for all or one for each"
             )
-        many = [torch.as_tensor(c, dtype=torch.float64) for c in many]
+        many = [numbers_of(f"covariances[{i}]", c) for i, c in enumerate(many)]
         net = law_of(process, log_weights, means, many)
         super().__init__(net, **net.fields)
 
@@ -166,12 +84,16 @@ class Gaussian(Mixture):
     """
 
     @replaceable
+    @checked
     def __init__(self, process: Process, mean: Any, covariance: Any = 1.0) -> None:
-        mean = torch.as_tensor(mean, dtype=torch.float64)
-        super().__init__(process, [1.0], mean[None], [covariance])
+        one, c = numbers_of("mean", mean), numbers_of("covariance", covariance)
+        if one.ndim == 0:
+            raise ValueError(refused("mean", mean, "one sample of the data, such as [0.0, 0.0]"))
+        super().__init__(process, [1.0], one[None], [c])
 
+    @checked
     def flow(
-        self, x: Float[Tensor, "n *state"], s: Level | float, t: Level | float
+        self, x: Float[Tensor, "n *state"], s: Level | Number, t: Level | Number
     ) -> Float[Tensor, "n *state"]:
         """The exact solution of the probability-flow ODE at t from x (batch, *state) at s.
 
@@ -183,7 +105,11 @@ class Gaussian(Mixture):
             ValueError: of a blurring process, if the covariance is not isotropic: then there is no
                 closed form.
         """
-        s, t = self._level(s), self._level(t)
+        s, t = self._level(x, s), level_of(self.process, t, "t")
+        point = bool((self.law.variances == 0.0).any())
+        for name, level in (("s", s), ("t", t)):
+            if level.clean and (point or not level.scalar):
+                raise ValueError(f"{name}={level}: expected a level with noise")
         law, x = self.law, x.to(self.law.means.dtype)
         if isinstance(self.process, CLD):
             return self._pair_flow(self.process, x, s, t)
@@ -220,8 +146,9 @@ class Dirac(Gaussian):
     """Data that are one point, of any shape: ε̂ is constant along every path of the flow."""
 
     @replaceable
+    @checked
     def __init__(self, process: Process, x0: Any) -> None:
-        super().__init__(process, x0, 0.0)
+        super().__init__(process, numbers_of("x0", x0), 0.0)
 
 
 class Empirical(Mixture):
@@ -229,6 +156,9 @@ class Empirical(Mixture):
     memorised them would say."""
 
     @replaceable
+    @checked
     def __init__(self, process: Process, data: Any) -> None:
-        data = torch.as_tensor(data)
-        super().__init__(process, torch.ones(len(data)), data)
+        samples = numbers_of("data", data)
+        if samples.ndim < 2 or len(samples) == 0:
+            raise ValueError(refused("data", data, "samples, (K, *shape) with K >= 1"))
+        super().__init__(process, [1.0] * len(samples), samples)

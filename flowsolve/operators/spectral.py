@@ -118,6 +118,9 @@ def back(x: Tensor) -> Tensor:
 
 
 def _between(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
+    if x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):  # that is for the network's products
+            return _between(rows, x, columns)
     height, width = x.shape[-2:]
     if height % WHOLE or width % WHOLE:
         x = torch.nn.functional.pad(x, (0, -width % WHOLE, 0, -height % WHOLE))

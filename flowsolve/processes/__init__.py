@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from . import tables
-from .base import KNOWN, Process, examples
+from .base import KNOWN, Number, Process, examples
 from .blurring import Blurring
 from .discrete import Discrete
 from .flow import RectifiedFlow, TrigFlow
@@ -37,6 +37,7 @@ __all__ = [
     "Level",
     "Levels",
     "MatrixProcess",
+    "Number",
     "Process",
     "RectifiedFlow",
     "ScalarProcess",
