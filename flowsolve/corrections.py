@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from .checked import Positive, checked
 from .denoiser import Correction
 from .processes import Level
+from .readers import Must
 from .typing import Float
 
+Quantile = Annotated[float, Must(lambda q: 0.0 < q <= 1.0, "a number in (0, 1]")]
+#: The most numbers that torch.quantile takes.
+LONGEST = 2**24
 
+
+@checked
 def clip(low: float = -1.0, high: float = 1.0) -> Correction:
-    """``correct_x0`` that clamps every estimate to [low, high], as DDPM's sampler does."""
+    """``correct_x0`` that clamps every estimate to [low, high], as DDPM's sampler does.
+
+    Raises:
+        ValueError: unless low < high.
+    """
     if not low < high:
         raise ValueError(f"expected low < high, got low={low!r}, high={high!r}")
     return partial(_clamp, low, high)
 
 
-def dynamic_threshold(quantile: float = 0.995, least: float = 1.0) -> Correction:
-    """``correct_x0`` that clamps to the sample's own quantile of |x̂0| and rescales to [−1, 1]
-    (Imagen, arXiv 2205.11487)."""
-    if not 0.0 < quantile <= 1.0:
-        raise ValueError(f"quantile={quantile!r}: expected a number in (0, 1]")
+@checked
+def dynamic_threshold(quantile: Quantile = 0.995, least: Positive = 1.0) -> Correction:
+    """``correct_x0`` that clamps to the sample's own quantile of |x̂0|, ``least`` at least, and
+    rescales to [−1, 1] (Imagen, arXiv 2205.11487).
+
+    Raises:
+        ValueError: for a quantile outside (0, 1] and a ``least`` that is not positive.
+    """
     return partial(_rescale, quantile, least)
 
 
@@ -39,6 +55,15 @@ def _clamp(
 def _rescale(
     quantile: float, least: float, x0: Float[Tensor, "n *state"], level: Level
 ) -> Float[Tensor, "n *state"]:
-    size = torch.quantile(x0.abs().flatten(1), quantile, dim=1).clamp(min=least)
+    size = _quantile(x0.abs().flatten(1), quantile).clamp(min=least)
     size = size.view(-1, *[1] * (x0.ndim - 1))
     return x0.clamp(-size, size) / size
+
+
+def _quantile(rows: Float[Tensor, "n k"], q: float) -> Float[Tensor, "n"]:
+    """``torch.quantile(rows, q, dim=1)``, of rows of any length."""
+    if rows.shape[1] <= LONGEST:
+        return torch.quantile(rows, q, dim=1)
+    place, ordered = q * (rows.shape[1] - 1), rows.sort(dim=1).values
+    below, above = (ordered[:, int(k)] for k in (math.floor(place), math.ceil(place)))
+    return torch.lerp(below, above, place - math.floor(place))
