@@ -31,29 +31,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from .errors import expect, register, unknown
+from .checked import Positive, checked
+from .errors import register
+from .linear import Linear, Pair, of_operators
+from .named import named
 from .operators import Operator, multiplication
 from .processes import Level, Process, numbers
-
-Pair = tuple[Operator, Operator]
-
-
-class Linear(NamedTuple):
-    """A prediction as coefficients: x̂0 = x0[0] x + x0[1] o, ε̂ = eps[0] x + eps[1] o."""
-
-    x0: Pair
-    eps: Pair
-
-    def mix(self, weights: tuple[float, float]) -> Pair:
-        """Coefficients of w₀x̂0 + w₁ε̂."""
-        a, b = weights
-        if b == 0.0:
-            return self.x0[0] * a, self.x0[1] * a
-        if a == 0.0:
-            return self.eps[0] * b, self.eps[1] * b
-        return self.x0[0] * a + self.eps[0] * b, self.x0[1] * a + self.eps[1] * b
 
 
 class Parametrization(ABC):
@@ -69,12 +54,15 @@ class Parametrization(ABC):
     def __init_subclass__(cls, name: str = "", **rest: Any) -> None:
         super().__init_subclass__(**rest)
         cls.name = name or cls.__name__
+        if "target" in vars(cls):
+            cls.target = of_operators(cls.target)  # type: ignore[method-assign]
         if name:
             register("prediction", Parametrization.known, name, cls)
 
     @abstractmethod
     def target(self, process: Process, level: Level) -> Pair:
-        """(a, b): the network is to return a x0 + b ε. ``level`` is noisy.
+        """(a, b): the network is to return a x0 + b ε. ``level`` is noisy. Numbers are taken for
+        the operators that multiply by them.
 
         Raises ValueError where it is not defined, as most are not where A and R are matrices.
         """
@@ -102,18 +90,29 @@ class Parametrization(ABC):
                 "a quieter level (span=(t, None) with t below the process's t_max) or use a "
                 "network that predicts x0, v or velocity"
             )
-        if a.zero:  # of one estimate alone, that one is read off and nothing cancels
-            inverse, back = level.A.inverse(), b.inverse()
-            return Linear((inverse, -(inverse @ level.R @ back)), (a, back))
-        if b.zero:
-            inverse, back = level.R.inverse(), a.inverse()
-            return Linear((b, back), (inverse, -(inverse @ level.A @ back)))
-        if not level.scalar:  # b⁻¹ first: matrices need not commute
-            back = b.inverse()
-            m, noise = (level.A - level.R @ back @ a).inverse(), level.R @ back
-            return Linear((m, -(m @ noise)), (-(back @ a @ m), back + back @ a @ m @ noise))
-        d = (level.A @ b - level.R @ a).inverse()
-        return Linear((d @ b, -(d @ level.R)), (-(d @ a), d @ level.A))
+        try:
+            return _solved(level, a, b)
+        except ZeroDivisionError:
+            raise ValueError(
+                f"predicts={self.name!r}: from {a!r} x0 + {b!r} eps the two cannot be told at "
+                f"{level}; expected a target (a, b) with an inverse of A b - R a"
+            ) from None
+
+
+def _solved(level: Level, a: Operator, b: Operator) -> Linear:
+    """(x̂0, ε̂) from x = A x̂0 + R ε̂ and o = a x̂0 + b ε̂."""
+    if a.zero:  # of one estimate alone, that one is read off and nothing cancels
+        inverse, back = level.A.inverse(), b.inverse()
+        return Linear((inverse, -(inverse @ level.R @ back)), (a, back))
+    if b.zero:
+        inverse, back = level.R.inverse(), a.inverse()
+        return Linear((b, back), (inverse, -(inverse @ level.A @ back)))
+    if not level.scalar:  # b⁻¹ first: matrices need not commute
+        back = b.inverse()
+        m, noise = (level.A - level.R @ back @ a).inverse(), level.R @ back
+        return Linear((m, -(m @ noise)), (-(back @ a @ m), back + back @ a @ m @ noise))
+    d = (level.A @ b - level.R @ a).inverse()
+    return Linear((d @ b, -(d @ level.R)), (-(d @ a), d @ level.A))
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class Velocity(Parametrization, name="velocity"):
 
     def target(self, process: Process, level: Level) -> Pair:
         numbers(level)  # matrices are refused
-        if process.entries is not None:
+        if process.entries:
             raise ValueError(
                 f"predicts={self.name!r} is dx/dt, which {process!r} does not have at the entries "
                 "of its table; expected a prediction without it, such as 'v', or 'flow' for ε − x0"
@@ -178,6 +177,7 @@ class Score(Parametrization, name="score"):
         return multiplication(0.0 * r), multiplication(-1.0 / r)
 
 
+@checked
 @dataclass(frozen=True)
 class F(Parametrization, name="F"):
     """EDM's preconditioned network: its input and its target have unit size at every level.
@@ -186,10 +186,7 @@ class F(Parametrization, name="F"):
         sigma_data: σ_d, the standard deviation of the data.
     """
 
-    sigma_data: float = 0.5
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "sigma_data")
+    sigma_data: Positive = 0.5
 
     def _norm(self, level: Level) -> tuple[Any, Any, Any]:
         a, r = numbers(level)
@@ -203,6 +200,7 @@ class F(Parametrization, name="F"):
         return multiplication(1.0 / self._norm(level)[2])
 
 
+@checked
 @dataclass(frozen=True)
 class SCM(Velocity, name="scm"):
     """Simplified consistency models' network F, dx/dt = σ_d F: on :class:`~flowsolve.TrigFlow`,
@@ -213,11 +211,7 @@ class SCM(Velocity, name="scm"):
             not say.
     """
 
-    sigma_data: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.sigma_data is not None:
-            expect(self, "a positive number", "sigma_data")
+    sigma_data: Positive | None = None
 
     def _unit(self, process: Process) -> float:
         return 1.0 / (self.sigma_data or getattr(process, "sigma_data", 1.0))
@@ -231,11 +225,10 @@ class SCM(Velocity, name="scm"):
 
 
 def find_parametrization(predicts: Any) -> Parametrization:
-    """The object that ``predicts`` is or names. Raises TypeError or ValueError otherwise."""
+    """The object that ``predicts`` is or names, perhaps with options ("F(sigma_data=1)"). Raises
+    TypeError or ValueError otherwise."""
     if isinstance(predicts, str):
-        if predicts not in Parametrization.known:
-            raise ValueError(unknown("predicts", predicts, Parametrization.known))
-        return Parametrization.known[predicts]()
+        return named("predicts", "prediction", predicts, Parametrization.known)
     if not isinstance(predicts, Parametrization):
         raise TypeError(
             f"predicts={predicts!r}: expected a name such as 'eps' or a flowsolve.Parametrization"

@@ -10,12 +10,12 @@ import flowsolve
 ROOT = Path(flowsolve.__file__).parent
 #: Every module of the package. A star is where new files of a package stand, without being named.
 LAYERS = """
-typing errors readers checked output noise
+typing errors named readers checked output noise
 operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
 processes.matrix processes.langevin processes.blurring processes.* processes
-coordinates parametrizations network conditioning denoiser corrections starts finite
+coordinates linear parametrizations network conditioning denoiser corrections starts finite
 grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import re
 from typing import Any
 
-from ..errors import unknown
+from ..named import named
 from ..processes import Process
 from .base import Grid
 from .explicit import Explicit
-
-_WITH_OPTIONS = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
 
 def default_grid(process: Process) -> Grid:
@@ -52,32 +47,4 @@ def find_grid(grid: Any, process: Process) -> Grid:
 
 
 def _named(text: str) -> Grid:
-    found = _WITH_OPTIONS.fullmatch(text)
-    typed = found[1] if found else text
-    name = next((known for known in Grid.known if known.lower() == typed.lower()), None)
-    if found is None or name is None:
-        raise ValueError(unknown("grid", typed, Grid.known))
-    kind, options = Grid.known[name], _options(text, found[2] or "")
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in options:
-        if key not in known:
-            raise TypeError(
-                unknown("option", key, known or ["(none)"]) + f" (an option of the grid {name!r})"
-            )
-    return kind(**options)
-
-
-def _options(text: str, inside: str) -> dict[str, Any]:
-    """The options between the parentheses, as Python reads them."""
-    try:
-        call: Any = ast.parse(f"grid({inside})", mode="eval").body
-        given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-        plain = isinstance(call.func, ast.Name) and not call.args and None not in given
-        if not plain or len(given) < len(call.keywords):
-            raise ValueError
-        return given
-    except (SyntaxError, ValueError):
-        raise ValueError(
-            f"grid={text!r}: expected options by name between the parentheses, as in "
-            "'karras(rho=5)'"
-        ) from None
+    return named("grid", "grid", text, Grid.known)

@@ -1,0 +1,45 @@
+"""A prediction as coefficients of the state and what the network returns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .errors import refused
+from .operators import Operator
+from .processes import Level, Process
+
+Pair = tuple[Operator, Operator]
+
+
+class Linear(NamedTuple):
+    """A prediction as coefficients: x̂0 = x0[0] x + x0[1] o, ε̂ = eps[0] x + eps[1] o."""
+
+    x0: Pair
+    eps: Pair
+
+    def mix(self, weights: tuple[float, float]) -> Pair:
+        """Coefficients of w₀x̂0 + w₁ε̂."""
+        a, b = weights
+        if b == 0.0:
+            return self.x0[0] * a, self.x0[1] * a
+        if a == 0.0:
+            return self.eps[0] * b, self.eps[1] * b
+        return self.x0[0] * a + self.eps[0] * b, self.x0[1] * a + self.eps[1] * b
+
+
+def of_operators(target: Callable[..., Any]) -> Callable[..., Pair]:
+    """A parametrization's ``target``, with operators for its numbers."""
+
+    @functools.wraps(target)
+    def pair(self: Any, process: Process, level: Level) -> Pair:
+        found = target(self, process, level)
+        try:
+            a, b = (o if isinstance(o, Operator) else level.A.eye() * o for o in found)
+        except (TypeError, ValueError):
+            expected = "two operators or numbers, such as (level.A * 0.5, level.R)"
+            raise TypeError(refused(f"predicts={self.name!r}: target", found, expected)) from None
+        return a, b
+
+    return pair
