@@ -31,7 +31,7 @@ def named(argument: str, what: str, text: str, known: Mapping[str, type[T]]) -> 
         raise ValueError(unknown(argument, typed, known))
     kind: Any = known[name]
     options = _options(argument, text, found[2] or "")
-    of = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    of: Any = dataclasses.fields(kind) if hasattr(kind, "__dataclass_fields__") else ()
     fields = [field.name for field in of if field.init]
     for key in options:
         if key not in fields:

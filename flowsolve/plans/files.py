@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -47,32 +48,42 @@ def dumps(program: Program) -> str:
 
 
 def loads(text: str) -> Program:
-    """The program of :func:`dumps`. Raises ValueError saying what is wrong with ``text``."""
-    whole = json.loads(text)
+    """The program of :func:`dumps`. Raises ValueError saying what is wrong with ``text``, and
+    where."""
+    whole = json.loads(text, object_pairs_hook=_once)
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise ValueError(f'there is no "format": "{FORMAT}" in it')
-    if whole.get("version") != VERSION:
-        raise ValueError(f"it has version {whole.get('version')!r}")
+    version = whole.get("version")
+    if type(version) is not int or version != VERSION:
+        raise ValueError(f"it has version {version!r}")
     lines = whole.get("program")
     if not (
         isinstance(lines, list) and len(lines) > 1 and all(isinstance(line, dict) for line in lines)
     ):
         raise ValueError("it has no program")
-    return _Reader(lines[0]).program(lines[1:])
+    for key in whole.keys() - {"format", "version", "program"}:
+        raise ValueError(f"there is no place for {key!r} in it")
+    return _Reader().program(lines)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object's pairs as a dictionary."""
+    for key, n in Counter(key for key, _ in pairs).items():
+        if n > 1:
+            raise ValueError(f"{key!r} is {n} times in one of its objects")
+    return dict(pairs)
 
 
 class _Reader:
-    """Reads lines one after another, and knows which values have been made."""
+    """Reads lines one after another, and knows which values have been made, and by what kind of
+    operators."""
 
-    def __init__(self, first: dict[str, Any]) -> None:
+    start: Level
+
+    def __init__(self) -> None:
         self.known: dict[str, int] = {}
         self.draws = itertools.count()
-        match first:
-            case {"start": str(name), "level": level}:
-                self.new(name)
-                self.start = _read_level(level)
-            case _:
-                raise ValueError(f"its program starts with {first!r}")
+        self.like: Operator | None = None
 
     def new(self, name: str) -> int:
         if name in self.known:
@@ -85,40 +96,74 @@ class _Reader:
         return self.known[name]
 
     def program(self, lines: list[dict[str, Any]]) -> Program:
-        instructions = tuple(self.instruction(line) for line in lines)
+        instructions: list[Instruction] = []
+        for n, line in enumerate(lines):
+            try:
+                if n:
+                    instructions.append(self.instruction(line))
+                else:
+                    self.begin(line)
+            except ValueError as error:
+                raise ValueError(f"program[{n}]: {error}") from error
         if not isinstance(instructions[-1], Arrive):
             raise ValueError("its program ends nowhere")
-        return Program(self.start, instructions)
+        return Program(self.start, tuple(instructions))
+
+    def begin(self, line: dict[str, Any]) -> None:
+        match line:
+            case {"start": str(name), "level": level, **rest} if not rest:
+                self.new(name)
+                self.start = self.level(level)
+            case _:
+                raise ValueError(f"its program starts with {line!r}")
 
     def instruction(self, line: dict[str, Any]) -> Instruction:
         match line:
-            case {"evaluate": str(x), "level": level, "coordinates": str(name), "is": str(p)}:
+            case {
+                "evaluate": str(x),
+                "level": level,
+                "coordinates": str(name),
+                "is": str(p),
+                **rest,
+            } if not rest:
                 coordinates = (COORDINATES | _FORMER).get(name)
                 if coordinates is None:
                     raise ValueError(unknown("coordinates", name, COORDINATES))
-                return Evaluate(self.value(x), self.new(p), _read_level(level), coordinates)
-            case {"sum": dict(terms), "is": str(out)} if terms:
-                read = {self.value(name): _read_operator(c) for name, c in terms.items()}
+                return Evaluate(self.value(x), self.new(p), self.level(level), coordinates)
+            case {"sum": dict(terms), "is": str(out), **rest} if terms and not rest:
+                read = {self.value(name): self.operator(c) for name, c in terms.items()}
                 return Combine(self.new(out), read)
-            case {"noise": str(out)}:
+            case {"noise": str(out), **rest} if not rest:
                 return Draw(self.new(out), next(self.draws))
-            case {"arrive": str(x), "level": level}:
-                return Arrive(self.value(x), _read_level(level))
+            case {"arrive": str(x), "level": level, **rest} if not rest:
+                return Arrive(self.value(x), self.level(level))
         raise ValueError(f"there is no instruction {line!r}")
+
+    def level(self, written: Any) -> Level:
+        match written:
+            case {"t": t, "A": a, "R": r, **rest} if not rest:
+                time = float(t) if t in ("inf", "-inf") else _number(t)
+                return Level(time, self.operator(a), self.operator(r))
+        raise ValueError(f"{written!r} is not a level")
+
+    def operator(self, written: Any) -> Operator:
+        """An operator of the kind and the size of the first."""
+        found = _read_operator(written)
+        like = self.like = self.like or found
+        if type(found) is not type(like) or found.entries.shape != like.entries.shape:
+            raise ValueError(f"{_said(found)} is there with {_said(like)} at the start")
+        return found
+
+
+def _said(operator: Operator) -> str:
+    shape = operator.entries.shape
+    return f"a {operator.kind}" + f" of {' by '.join(map(str, shape))} numbers" * bool(shape)
 
 
 def _level(level: Level) -> dict[str, Any]:
     # Clean data may be infinitely far in time, which JSON cannot say.
     t = level.t if math.isfinite(level.t) else str(level.t)
     return {"t": t, "A": _operator(level.A), "R": _operator(level.R)}
-
-
-def _read_level(written: Any) -> Level:
-    match written:
-        case {"t": t, "A": a, "R": r}:
-            time = float(t) if t in ("inf", "-inf") else _number(t)
-            return Level(time, _read_operator(a), _read_operator(r))
-    raise ValueError(f"{written!r} is not a level")
 
 
 def _operator(operator: Operator) -> Any:
@@ -134,12 +179,19 @@ def _read_operator(written: Any) -> Operator:
     if isinstance(written, dict) and len(written) == 1:
         ((kind, entries),) = written.items()
         if kind in Operator.kinds:
-            return Operator.kinds[kind].of(np.array(_numbers(entries)))
+            return Operator.kinds[kind].of(_array(_numbers(entries)))
     return Scalar(_number(written))
 
 
 def _numbers(entries: Any) -> Any:
     return [_numbers(e) for e in entries] if isinstance(entries, list) else _number(entries)
+
+
+def _array(numbers: Any) -> np.ndarray:
+    try:
+        return np.array(numbers, dtype=np.float64)
+    except ValueError:
+        raise ValueError(f"{numbers!r} is not a rectangle of numbers") from None
 
 
 def _number(value: Any) -> float:
