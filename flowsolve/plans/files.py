@@ -18,6 +18,7 @@ from ..processes import Level
 from .program import Arrive, Combine, Draw, Evaluate, Instruction, Program
 
 FORMAT, VERSION = "flowsolve plan", 1
+LARGEST = float(np.finfo(np.float32).max)
 #: What files of before FLOW coordinates had that name call them.
 _FORMER = {"velocity": FLOW}
 
@@ -129,7 +130,10 @@ class _Reader:
                 coordinates = (COORDINATES | _FORMER).get(name)
                 if coordinates is None:
                     raise ValueError(unknown("coordinates", name, COORDINATES))
-                return Evaluate(self.value(x), self.new(p), self.level(level), coordinates)
+                at, (u, v) = self.level(level), coordinates.p_of
+                if (at.A * v - at.R * u).singular:  # x and p do not tell x̂0 and ε̂
+                    raise ValueError(f"{name} coordinates do not exist at its {at}")
+                return Evaluate(self.value(x), self.new(p), at, coordinates)
             case {"sum": dict(terms), "is": str(out), **rest} if terms and not rest:
                 read = {self.value(name): self.operator(c) for name, c in terms.items()}
                 return Combine(self.new(out), read)
@@ -198,4 +202,6 @@ def _number(value: Any) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not real or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{value!r} is no number of float32, which states may be")
     return float(value)
