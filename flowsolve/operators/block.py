@@ -131,11 +131,11 @@ class Block(Operator):
 
     @property
     def singular(self) -> bool:
-        return self.det == 0.0
+        return bool(self.det == 0.0)
 
     @property
     def zero(self) -> bool:
-        return self.a == self.b == self.c == self.d == 0.0
+        return bool(self.a == self.b == self.c == self.d == 0.0)
 
     def __repr__(self) -> str:
         a, b, c, d = (entry + 0.0 for entry in (self.a, self.b, self.c, self.d))  # no -0

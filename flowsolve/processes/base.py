@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 from torch import Tensor
 
 from ..checked import read
-from ..errors import unknown
+from ..errors import refused, unknown
 from ..operators import Operator
 from ..readers import Must
 from ..typing import Float
@@ -68,6 +68,18 @@ class Process(ABC, Generic[O_co]):
         super().__init_subclass__(**rest)
         KNOWN.append(cls)
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    refused(name, value, "what can be hashed, such as a tuple")
+                    + f": plans are kept by their process, a {type(self).__name__}"
+                ) from None
+        if type(self).__hash__ is None:
+            raise TypeError(f"{self!r} can change; expected a frozen dataclass")
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise TypeError(
             f"{name}={value!r} cannot be set: plans are kept by their process, which must not "
@@ -86,11 +98,13 @@ class Process(ABC, Generic[O_co]):
 
     @abstractmethod
     def level(self, t: float) -> Level[O_co]:
-        """The level at time ``t``. Raises ValueError outside [t_clean, t_max]."""
+        """The level at time ``t``. Raises ValueError outside [t_clean, t_max]; by rounding of
+        float32 a time may be."""
 
     @abstractmethod
     def time_of(self, sigma: float) -> float:
-        """The time at which σ̄ = R/A is ``sigma`` (inf where the process reaches pure noise)."""
+        """The time at which σ̄ = R/A is ``sigma`` (inf where the process reaches pure noise).
+        Raises ValueError for a σ̄ that no level has."""
 
     @abstractmethod
     def label(self, level: Level) -> float:
@@ -136,9 +150,13 @@ class Process(ABC, Generic[O_co]):
         return x
 
     def at(self, variable: Variable | str, value: float) -> Level[O_co]:
-        """The level where ``variable`` ("sigma", "lambda", "t", "flow_time") has this value."""
-        if isinstance(variable, str):
-            if variable not in VARIABLES:
+        """The level where ``variable`` ("sigma", "lambda", "t", "flow_time") has this value.
+
+        Raises ValueError where there is none; a value that is beyond an end by rounding, as another
+        library's float32 numbers may be, is that end.
+        """
+        if not isinstance(variable, Variable):
+            if variable not in [*VARIABLES]:
                 raise ValueError(unknown("variable", variable, VARIABLES))
             variable = VARIABLES[variable]
         if variable.to_sigma is None:

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import shown
 from ..operators import Operator, Scalar
 from .base import Process, within
 from .levels import Level, Levels, rows
@@ -28,11 +29,15 @@ class ScalarProcess(Process[Scalar]):
 
     def level(self, t: float) -> Level[Scalar]:
         t = within(self, "t", t, float(self.t_max), float(self.t_clean))
-        a, r = map(float, self.signal_and_noise(t))
-        if not (math.isfinite(a) and math.isfinite(r)):
+        both = self.signal_and_noise(t)
+        try:
+            a, r = map(float, both)
+            if not (math.isfinite(a) and math.isfinite(r)):
+                raise ValueError
+        except (TypeError, ValueError):
             raise ValueError(
-                f"t={t!r}: {self!r} there has A={a!r}, R={r!r}; expected finite numbers"
-            )
+                f"t={t!r}: {self!r} has {shown(both)} for (A, R) there; expected two finite numbers"
+            ) from None
         return Level(t, Scalar(a), Scalar(r))
 
     @abstractmethod

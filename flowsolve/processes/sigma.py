@@ -76,6 +76,8 @@ class EDM(ScalarProcess):
         return sigma
 
     def label(self, level: Level) -> float:
+        if level.clean:
+            raise ValueError(f"level={level}: expected one with noise, ln σ is told to networks")
         return 0.25 * math.log(level.sigma)
 
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
