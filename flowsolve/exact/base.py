@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checked import Count, checked
 from ..denoiser import Denoiser, Prediction
+from ..network import Times
 from ..operators import combine
 from ..processes import Level, Number
 from ..readers import Must
@@ -51,14 +52,14 @@ class Exact(Denoiser):
     def _plain(self) -> bool:
         return self.correct_x0 is None and not self.conditioning
 
-    def evaluate(
-        self, x: Float[Tensor, "n *state"], level: Level, times: Float[Tensor, "n"] | None = None
-    ) -> Float[Tensor, "n *state"]:
+    def evaluate_both(
+        self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
+    ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
         # The law takes the level itself. To its time and back would cost several times as much as
         # the evaluation where samples are on levels of their own.
         if not self._plain:
-            return super().evaluate(x, level, times)
-        return self.law.predict(x, level)
+            return super().evaluate_both(x, level, times)
+        return self.law.predict(x, level), None
 
     def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:
         """The posterior mean E[x0 | x] and the exact ε̂ at x (batch, *state), in float64; with
