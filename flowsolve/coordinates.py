@@ -57,9 +57,9 @@ class Coordinates:
         return _mix(self.S_of, level)
 
     def singular(self, level: Level) -> bool:
-        """True where P has no inverse: the ODE cannot start from this level in these
-        coordinates."""
-        return self.P(level).singular
+        """True where P has no inverse, or P = A as good as none: the ODE cannot start from this
+        level in these coordinates."""
+        return self.P(level).singular or (level.drowned and self.P_of[1] == 0.0)
 
     def require(self, process: Process) -> None:
         """Raise ValueError where P need not have an inverse at any level of ``process``."""

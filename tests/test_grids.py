@@ -56,8 +56,6 @@ def test_paper_tau():
         *((np.linspace(0, np.sqrt(800), 10) ** 2).astype(int)[::-1]),
         -1,
     ]
-    merged = times("quadratic", DISCRETE, 200)
-    assert len(merged) < 201 and len(set(merged)) == len(merged)
 
 
 def test_table_grids_of_other_tools():

@@ -18,7 +18,7 @@ from flowsolve.solvers import aliases as names
         ("DPM++ 2M SDE Exponential", "dpmpp2m_sde", "logsnr"),
         ("UniPC SGM Uniform", "unipc2", "trailing"),
         ("DPM fast", "dpm3", "logsnr"),
-        ("DPMSolverMultistepScheduler", "dpmpp2m", "trailing"),
+        ("DPMSolverMultistepScheduler", "dpmpp2m", "dpm_linspace"),
         ("PNDMScheduler", "pndm", "leading"),
     ],
 )

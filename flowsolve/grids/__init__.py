@@ -15,7 +15,7 @@ import pkgutil
 from .base import Grid
 from .explicit import Explicit
 from .in_sigma import LARGEST_SIGMA, Karras, Logistic, LogSNR, Shifted, Sigma, VariableGrid
-from .in_time import Beta, Leading, Linspace, Quadratic, TimeGrid, Trailing, Uniform
+from .in_time import Beta, DPMLinspace, Leading, Linspace, Quadratic, TimeGrid, Trailing, Uniform
 from .lookup import default_grid, find_grid
 
 # A grid in a file of its own is known, whether it has a name here or not.
@@ -29,6 +29,7 @@ __all__ = [
     "GRIDS",
     "LARGEST_SIGMA",
     "Beta",
+    "DPMLinspace",
     "Explicit",
     "Grid",
     "Karras",

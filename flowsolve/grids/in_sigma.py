@@ -11,8 +11,8 @@ from ..errors import expect
 from ..processes import FLOW_TIME, LAMBDA, SIGMA, Level, Process, Variable
 from .base import Grid, strictly_decreasing
 
-#: Where grids in σ̄ put their second-noisiest level when the first is pure noise (σ̄ = ∞): EDM's
-#: σ_max.
+#: Where grids in σ̄ put their second-noisiest level, at most, when the first is pure noise or as
+#: good as that: EDM's σ_max.
 LARGEST_SIGMA = 80.0
 
 
@@ -36,9 +36,9 @@ class VariableGrid(Grid):
             sigmas = np.linspace(start.sigma, 0.0, n + 1)[1:-1]
             return strictly_decreasing([start, *(process.at(SIGMA, float(v)) for v in sigmas), end])
         steps = n - 1 if end.clean else n
-        first = start
-        if math.isinf(self.variable.of(start)):
-            first = process.at(SIGMA, max(LARGEST_SIGMA, 2.0 * quiet.sigma))
+        first, cap = start, max(LARGEST_SIGMA, 2.0 * quiet.sigma)
+        if start.drowned and cap < start.sigma:
+            first = process.at(SIGMA, cap)
         values = self.values(self.variable.of(first), self.variable.of(quiet), steps)
         inner = [process.at(self.variable, float(v)) for v in values[1:-1]]
         return strictly_decreasing([start, *inner, quiet, *([end] if end.clean else [])])

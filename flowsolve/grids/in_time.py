@@ -31,7 +31,8 @@ class TimeGrid(Grid):
         if process.entries is not None:
             low = end.t + 1.0  # the clean level has index −1
             times = self.rounding(low + self.indices(n, start.t - low + 1.0))
-            noisy = [process.level(min(start.t, max(min(low, start.t), float(t)))) for t in times]
+            times = _distinct(np.clip(times, min(low, start.t), start.t), min(low, start.t))
+            noisy = [process.level(float(t)) for t in times]
         elif math.isinf(
             end.t
         ):  # zero noise is infinitely far in this time (VE): stop at t_min, then jump
@@ -58,6 +59,16 @@ class TimeGrid(Grid):
     @abstractmethod
     def indices(self, n: int, entries: float) -> np.ndarray:
         """n positions, decreasing, in a table 0 … entries − 1."""
+
+
+def _distinct(times: np.ndarray, low: float) -> np.ndarray:
+    """Decreasing indices, moved apart where some are the same, as little as that takes: down to
+    ``low`` there is a level for each evaluation of the budget, or every entry of the table."""
+    if len(set(times)) == len(times):
+        return times
+    steps = np.arange(len(times))
+    rising = np.maximum.accumulate(times[::-1] - steps) + steps
+    return np.maximum(low, np.minimum(rising, times[0] - steps[::-1]))[::-1]
 
 
 @dataclass(frozen=True)
@@ -106,11 +117,35 @@ class Linspace(TimeGrid, name="linspace"):
 
 
 @dataclass(frozen=True)
-class Trailing(TimeGrid, name="trailing"):
-    """Equal steps that start at the very end of the table (arXiv 2305.08891, table 2)."""
+class DPMLinspace(TimeGrid, name="dpm_linspace"):
+    """n + 1 equal steps from the top of the table to its bottom, without the last (the "linspace"
+    of diffusers' DPM-Solver, DEIS, UniPC and SA-Solver classes)."""
 
     def indices(self, n: int, entries: float) -> np.ndarray:
-        return np.round(entries - np.arange(n) * entries / n) - 1.0
+        return np.linspace(entries - 1.0, 0.0, n + 1)[:-1]
+
+
+@dataclass(frozen=True)
+class Trailing(TimeGrid, name="trailing"):
+    """Equal steps that start at the very end of the table (arXiv 2305.08891, table 2), or steps
+    that shorten towards clean data: τ_i + 1 = T (1 − i/n)^power.
+
+    Attributes:
+        power: 1 for equal steps; 2 is "quadratic" in continuous time, and the default on tables for
+            methods of one evaluation a step.
+    """
+
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        expect(self, "a positive number", "power")
+
+    def fractions(self, n: int) -> np.ndarray:
+        return np.linspace(1.0, 0.0, n + 1) ** self.power
+
+    def indices(self, n: int, entries: float) -> np.ndarray:
+        left = entries - np.arange(n) * entries / n
+        return np.round(left * (left / entries) ** (self.power - 1.0)) - 1.0
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ class Process(ABC, Generic[O_co]):
     clock: Variable | None = None
     #: Whether A + R has an inverse at every level, so that FLOW coordinates exist.
     flows: bool = True
-    #: The name of the grid of runs that ask for none, see :mod:`flowsolve.grids`.
+    #: The name of the grid of runs that ask for none, perhaps with options, see
+    #: :mod:`flowsolve.grids`.
     grid: str = "quadratic"
 
     def __init_subclass__(cls, **rest: Any) -> None:
@@ -128,6 +129,11 @@ class Process(ABC, Generic[O_co]):
     @abstractmethod
     def rates(self, level: Level) -> tuple[Operator, Operator]:
         """(dA/dt, dR/dt), t the process's own time. Raises ValueError where one is infinite."""
+
+    def grid_for(self, evaluations: int) -> str:
+        """The grid of runs that ask for none, with a method of so many evaluations a step:
+        ``grid``, unless a subclass says otherwise."""
+        return self.grid
 
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The times to train at for numbers ``u`` that are uniform in [0, 1): uniform in t, or on

@@ -101,7 +101,7 @@ def _levels(
                 "such as 'scipy:DOP853', and small rtol and atol"
             )
         clean = (end or process.clean).clean
-        grid = find_grid(grid, process)
+        grid = find_grid(grid, process, solver.evaluations)
         # The start is not always the process's: the paper's τ starts below it.
         beginning = grid.levels(process, nfe, start, end)[0]
         n = count_steps(solver, nfe, beginning, clean)

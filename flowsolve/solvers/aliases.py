@@ -57,10 +57,10 @@ SCHEDULES = {
 CLASSES: dict[str, tuple[str | Solver, str]] = {
     "DDIMScheduler": ("ddim", "leading"),
     "DDPMScheduler": ("ddpm", "leading"),
-    "DEISMultistepScheduler": (_DEIS, "trailing"),
-    "DPMSolverMultistepScheduler": ("dpmpp2m", "trailing"),
+    "DEISMultistepScheduler": (_DEIS, "dpm_linspace"),
+    "DPMSolverMultistepScheduler": ("dpmpp2m", "dpm_linspace"),
     "DPMSolverSDEScheduler": ("dpmpp_sde", "linspace"),
-    "DPMSolverSinglestepScheduler": ("dpmpp2s", "trailing"),
+    "DPMSolverSinglestepScheduler": ("dpmpp2s", "dpm_linspace"),
     "EDMDPMSolverMultistepScheduler": ("dpmpp2m", "karras"),
     "EDMEulerScheduler": ("ddim", "karras"),
     "EulerAncestralDiscreteScheduler": ("ddpm", "linspace"),
@@ -73,8 +73,8 @@ CLASSES: dict[str, tuple[str | Solver, str]] = {
     "KDPM2DiscreteScheduler": ("dpm2", "linspace"),
     "LMSDiscreteScheduler": ("ab4", "linspace"),
     "PNDMScheduler": ("pndm", "leading"),
-    "SASolverScheduler": ("sa", "trailing"),
-    "UniPCMultistepScheduler": ("unipc2", "trailing"),
+    "SASolverScheduler": ("sa", "dpm_linspace"),
+    "UniPCMultistepScheduler": ("unipc2", "dpm_linspace"),
 }
 
 

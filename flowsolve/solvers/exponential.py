@@ -44,7 +44,7 @@ class InLambda(SingleStep):
     def between(self, s: Level, t: Level) -> Solver:
         if t.clean:
             return super().between(s, t)
-        if s.scalar and not (self.variable.finite(s) and self.variable.finite(t)):
+        if s.drowned or (s.scalar and not self.variable.finite(t)):
             return RungeKutta(MIDPOINT if self.evaluations == 2 else KUTTA3, FLOW)
         return Hold(NOISE) if self.singular(s, t) else self
 
