@@ -34,7 +34,7 @@ MODEL = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3, 4))
         ({"grid": [1.0]}, ValueError, "at least two times"),
         ({"grid": [1.0, "a"]}, TypeError, "grid="),
         ({"grid": [2.0, 0.5]}, ValueError, "t=2.0 is outside"),
-        ({"grid": [1.0, float("nan")]}, ValueError, "followed by nan"),
+        ({"grid": [1.0, float("nan")]}, ValueError, r"grid\[1\]=nan: expected a time"),
         (
             {"grid": [1.0, 0.5, 0.2, 0.0], "nfe": 2},
             ValueError,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from ..checked import Count, read
 from ..errors import register
 from ..processes import Level, Process
 
@@ -41,8 +42,8 @@ class Grid(ABC):
     def _ends(
         self, process: Process, n: int, start: Level | None, end: Level | None
     ) -> tuple[Level, Level]:
-        if not (isinstance(n, int) and n >= 1):
-            raise ValueError(f"n={n!r} steps: expected a positive integer")
+        process, n = read("process", process, Process), read("n", n, Count)
+        start, end = read("start", start, Level | None), read("end", end, Level | None)
         if self.in_sigma and not process.scalar:
             raise ValueError(
                 f"grid={self} places levels by σ̄ = R/A, which is no number where A and R are "

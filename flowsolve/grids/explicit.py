@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from ..checked import checked
 from ..processes import Level, Process
-from .base import Grid
+from ..readers import Must
+from .base import Grid, strictly_decreasing
+
+#: A time; that of clean data is −∞ on some processes.
+Time = Annotated[float, Must(lambda v: True, "a time, which is a number", infinite=True)]
 
 
+@checked
 @dataclass(frozen=True)
 class Explicit(Grid):
     """A sequence of times, used as given."""
 
-    times: tuple[float, ...]
+    times: tuple[Time, ...]
 
     def levels(
         self,
@@ -35,4 +42,5 @@ class Explicit(Grid):
                     f"grid: times must be strictly decreasing, from noisy to quiet, but {a!r} is "
                     f"followed by {b!r}"
                 )
-        return tuple(process.level(t) for t in self.times)
+        # Times that another library has rounded may be the same level.
+        return strictly_decreasing([process.level(t) for t in self.times])

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from ..errors import expect
+from ..checked import checked
 from ..processes import FLOW_TIME, LAMBDA, SIGMA, Level, Process, Variable
+from ..readers import Must
 from .base import Grid, strictly_decreasing
 
 #: Where grids in σ̄ put their second-noisiest level, at most, when the first is pure noise or as
 #: good as that: EDM's σ_max.
 LARGEST_SIGMA = 80.0
+
+#: Powers between which levels stay apart in double precision.
+Power = Annotated[float, Must(lambda v: 0.1 <= v <= 100.0, "a positive number, from 0.1 to 100")]
+#: Likewise, factors of σ̄.
+Factor = Annotated[float, Must(lambda v: 1e-3 <= v <= 1e3, "a positive number, from 0.001 to 1000")]
 
 
 class VariableGrid(Grid):
@@ -48,14 +55,12 @@ class VariableGrid(Grid):
         return np.linspace(first, last, n + 1)
 
 
+@checked
 @dataclass(frozen=True)
 class Karras(VariableGrid, name="karras"):
     """σ̄^{1/ρ} uniform (arXiv 2206.00364, eq. 5)."""
 
-    rho: float = 7.0
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "rho")
+    rho: Power = 7.0
 
     def values(self, first: float, last: float, n: int) -> np.ndarray:
         return np.linspace(first ** (1 / self.rho), last ** (1 / self.rho), n + 1) ** self.rho
@@ -74,6 +79,7 @@ class Sigma(VariableGrid, name="sigma"):
     """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed."""
 
 
+@checked
 @dataclass(frozen=True)
 class Shifted(Grid, name="shifted"):
     """Uniform in rectified-flow time u = σ̄/(1+σ̄), after u → shift·u/(1 + (shift − 1)u), that is
@@ -83,11 +89,8 @@ class Shifted(Grid, name="shifted"):
     scalar process.
     """
 
-    shift: float = 3.0
+    shift: Factor = 3.0
     in_sigma = True
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "shift")
 
     def levels(
         self, process: Process, n: int, start: Level | None = None, end: Level | None = None
@@ -102,6 +105,7 @@ class Shifted(Grid, name="shifted"):
         return strictly_decreasing([start, *(process.at(FLOW_TIME, float(v)) for v in u), end])
 
 
+@checked
 @dataclass(frozen=True)
 class Logistic(Grid, name="logistic"):
     """Equal steps in u, where σ̄ = center · u^low / (1 − u)^high: close to a logistic function of
@@ -118,13 +122,10 @@ class Logistic(Grid, name="logistic"):
         low, high: the larger, the more of the levels lie at small and at large σ̄.
     """
 
-    center: float = 1.0
-    low: float = 2.0
-    high: float = 2.0
+    center: Factor = 1.0
+    low: Power = 2.0
+    high: Power = 2.0
     in_sigma = True
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "center", "low", "high")
 
     def _log_sigma(self, z: float) -> float:
         """log σ̄ as a function of z = log(u/(1 − u)): increasing, with slopes between low and

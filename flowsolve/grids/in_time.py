@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from ..errors import expect
+from ..checked import Natural, checked
 from ..processes import Level, Process
+from ..readers import Must
 from .base import Grid, strictly_decreasing
+
+#: Powers between which times stay apart in double precision.
+Power = Annotated[float, Must(lambda v: 0.1 <= v <= 10.0, "a positive number, from 0.1 to 10")]
 
 
 class TimeGrid(Grid):
@@ -125,6 +130,7 @@ class DPMLinspace(TimeGrid, name="dpm_linspace"):
         return np.linspace(entries - 1.0, 0.0, n + 1)[:-1]
 
 
+@checked
 @dataclass(frozen=True)
 class Trailing(TimeGrid, name="trailing"):
     """Equal steps that start at the very end of the table (arXiv 2305.08891, table 2), or steps
@@ -135,10 +141,7 @@ class Trailing(TimeGrid, name="trailing"):
             methods of one evaluation a step.
     """
 
-    power: float = 1.0
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "power")
+    power: Power = 1.0
 
     def fractions(self, n: int) -> np.ndarray:
         return np.linspace(1.0, 0.0, n + 1) ** self.power
@@ -148,6 +151,7 @@ class Trailing(TimeGrid, name="trailing"):
         return np.round(left * (left / entries) ** (self.power - 1.0)) - 1.0
 
 
+@checked
 @dataclass(frozen=True)
 class Leading(TimeGrid, name="leading"):
     """Multiples of ⌊T/n⌋ from 0, plus ``offset`` (diffusers' "leading"; Stable Diffusion has offset
@@ -157,12 +161,13 @@ class Leading(TimeGrid, name="leading"):
     noisiest time.
     """
 
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        expect(self, "an integer >= 0", "offset")
+    offset: Natural = 0
 
     def indices(self, n: int, entries: float) -> np.ndarray:
+        if self.offset >= entries:
+            raise ValueError(
+                f"offset={self.offset}: expected less than the {entries:g} entries of the run"
+            )
         return np.arange(n)[::-1] * max(1.0, entries // n) + self.offset
 
     def _continuous(self, process: Process, n: int, start: Level, end: Level) -> list[Level]:
@@ -175,15 +180,13 @@ class Leading(TimeGrid, name="leading"):
         ]
 
 
+@checked
 @dataclass(frozen=True)
 class Beta(TimeGrid, name="beta"):
     """Times at quantiles of a Beta(alpha, beta) law, denser at both ends (arXiv 2407.12173)."""
 
-    alpha: float = 0.6
-    beta: float = 0.6
-
-    def __post_init__(self) -> None:
-        expect(self, "a positive number", "alpha", "beta")
+    alpha: Power = 0.6
+    beta: Power = 0.6
 
     def fractions(self, n: int) -> np.ndarray:
         return self._quantiles(np.linspace(1.0, 0.0, n + 1))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..checked import Count, checked, read
+from ..errors import refused
 from ..named import named
 from ..processes import Process
 from .base import Grid
-from .explicit import Explicit
+from .explicit import Explicit, Time
 
 
-def default_grid(process: Process, evaluations: int = 1) -> Grid:
+@checked
+def default_grid(process: Process, evaluations: Count = 1) -> Grid:
     """The grid that the process names for methods of so many ``evaluations`` a step: Karras for
     those that live in σ (EDM, VE), quadratic in time for the others, from the last entry if it is a
     table.
@@ -23,7 +27,8 @@ def default_grid(process: Process, evaluations: int = 1) -> Grid:
     return _named(process.grid_for(evaluations))
 
 
-def find_grid(grid: Any, process: Process, evaluations: int = 1) -> Grid:
+@checked
+def find_grid(grid: Any, process: Process, evaluations: Count = 1) -> Grid:
     """The grid meant by a name ("karras"), a name with options ("karras(rho=5)"), a
     :class:`Grid`, a sequence of times, or None (the process's default for methods of so many
     ``evaluations`` a step).
@@ -40,13 +45,13 @@ def find_grid(grid: Any, process: Process, evaluations: int = 1) -> Grid:
         return grid
     if isinstance(grid, str):
         return _named(grid)
+    what = refused("grid", grid, "a name, a flowsolve.grids object or a sequence of times")
+    if not isinstance(grid, Iterable) or isinstance(grid, (bytes, Mapping)):
+        raise TypeError(what)
     try:
-        times: Any = grid
-        return Explicit(tuple(float(t) for t in times))
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"grid={grid!r}: expected a name, a flowsolve.grids object or a sequence of times"
-        ) from None
+        return Explicit(read("grid", grid, tuple[Time, ...]))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{what}; {error}") from None
 
 
 def _named(text: str) -> Grid:
