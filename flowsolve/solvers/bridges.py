@@ -29,6 +29,10 @@ from .ends import Ends
 from .ode import Ode, Past
 
 
+#: From a σ̄ like this a step is laid out as from pure noise.
+HUGE = 1e6
+
+
 class Problem(NamedTuple):
     """An initial value problem dy/dc = slope(c, y), from ``start`` to ``end``.
 
@@ -86,7 +90,8 @@ class Bridge(Solver):
     def between(self, s: Level, t: Level) -> Solver:
         if self.evaluations is None and (s.clean or t.clean):
             return Ends(self)
-        if not t.clean and self.singular(s, t):
+        huge = s.scalar and max(s.sigma, t.sigma) > HUGE
+        if not t.clean and (self.singular(s, t) or huge):
             return replace(self, coordinates=FLOW)
         return super().between(s, t)
 
