@@ -105,6 +105,47 @@ def test_gradients_through_the_adjoint():
         flowsolve.solve(model, solver="scipy:RK45", start=start, differentiable=True)
 
 
+FIXED_STEPS = ["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"]
+
+
+@pytest.mark.parametrize("method", FIXED_STEPS)
+def test_gradients_of_fixed_steps_are_those_of_the_steps(method):
+    """By finite differences: the adjoint, with as few steps, is another number."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(2, 2).double()
+    model = flowsolve.Denoiser(Tanh(net).eval(), PROCESSES["edm"], "eps", (2,))
+    start = torch.randn(2, 2, dtype=F64, requires_grad=True)
+    kept = {"solver": f"torchdiffeq:{method}", "grid": [3.0, 1.0, 0.3, 0.0]}
+    if "adams" in method:
+        kept["substeps"] = 3
+
+    def loss(x, differentiable=False):
+        return (
+            flowsolve.sample(model, start=x, differentiable=differentiable, **kept).square().sum()
+        )
+
+    gradient, by_weight = torch.autograd.grad(loss(start, True), (start, net.weight))
+    for x, along, got in (
+        (start, torch.randn(2, 2, dtype=F64), gradient),
+        (net.weight, torch.randn(2, 2, dtype=F64), by_weight),
+    ):
+        ends = []
+        with torch.no_grad():
+            for h in (1e-5, -2e-5):
+                x += h * along
+                ends.append(loss(start.detach()))
+            x += 1e-5 * along
+        assert float((got * along).sum()) == pytest.approx(
+            float(ends[0] - ends[1]) / 2e-5, rel=1e-6
+        )
+    if method == "euler":  # which is DDIM on the same grid
+        plan = flowsolve.sample(
+            model, solver="ddim", start=start, grid=kept["grid"], differentiable=True
+        )
+        (other,) = torch.autograd.grad(plan.square().sum(), start)
+        torch.testing.assert_close(gradient, other)
+
+
 def test_float32_states_and_options():
     model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
     for solver in ("dopri5", "scipy:RK45", "torchdiffeq:implicit_adams"):
