@@ -28,7 +28,6 @@ from .base import Solver
 from .ends import Ends
 from .ode import Ode, Past
 
-
 #: From a σ̄ like this a step is laid out as from pure noise.
 HUGE = 1e6
 
