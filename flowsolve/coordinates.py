@@ -25,11 +25,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .checked import checked
 from .errors import Unsuited
 from .operators import Operator
 from .processes import FLOW_TIME, SIGMA, Level, Process, Variable
 
 
+@checked
 @dataclass(frozen=True)
 class Coordinates:
     """One basis (q, p): P and S as combinations of (A, R), p as a combination of (x̂0, ε̂).

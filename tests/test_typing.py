@@ -49,20 +49,24 @@ def public() -> Iterator[Function]:
     classes = {base: None for cls in known if inspect.isclass(cls) for base in cls.__mro__}
     for function in dict.fromkeys(filter(inspect.isfunction, known)):
         module = sys.modules[function.__module__]
-        yield Function(module, function.__name__, function, hints(function, module))
+        yield Function(module, function.__name__, function, hints(function, vars(module)))
     for cls in classes:
         if not cls.__module__.startswith("flowsolve."):
             continue
+        # A dataclass's constructor has fields of bases from other modules.
+        names = {
+            k: v for c in cls.__mro__[::-1] for k, v in vars(sys.modules[c.__module__]).items()
+        }
         for name, member in list(vars(cls).items()):
             if name[0] != "_" or name in ("__new__", "__init__", "__call__"):
                 for wrapped in ("__func__", "fget", "func"):
                     member = getattr(member, wrapped, member)
                 if inspect.isfunction(member):
-                    yield Function(cls, name, member, hints(member, sys.modules[cls.__module__]))
+                    yield Function(cls, name, member, hints(member, names))
 
 
-def hints(function: Any, module: Any) -> dict[str, Any]:
-    return typing.get_type_hints(function, vars(module), NAMES)
+def hints(function: Any, names: dict[str, Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function, names, NAMES)
 
 
 def parts(hint: Any) -> Iterator[Any]:
