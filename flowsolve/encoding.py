@@ -9,6 +9,7 @@ from torch import Tensor
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
+from .plans import Plan
 from .readers import Later
 from .run import Span, integrate
 from .sampling import DEFAULT_SOLVER
@@ -51,7 +52,7 @@ def encode(
     try:
         run = check_layout(*arguments, upward=True)
     except ValueError as error:
-        if _draws(*arguments):
+        if not isinstance(solver, Plan) and _draws(*arguments):
             raise ValueError(
                 f"solver={solver!r} draws noise; encoding needs a deterministic solver: {error}"
             ) from None

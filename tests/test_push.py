@@ -174,9 +174,12 @@ def test_replace_puts_another_state_in_its_place(solver, name):
         run.tell(elementwise(run.input, run.time))
     torch.testing.assert_close(run.x, end, rtol=0, atol=1e-12)
     run = plan.push(model, start=x)
-    for wrong, error in ((x[:1], ValueError), ([x], TypeError), (None, TypeError)):
-        with pytest.raises(error, match="x has"):
-            run.replace(wrong)  # type: ignore[arg-type]
+    for wrong in (x[:1], x.to("meta")):
+        with pytest.raises(ValueError, match=r"x has shape .* expected the state's"):
+            run.replace(wrong)
+    for other in ([x], None, x.int(), x.to(torch.complex64)):
+        with pytest.raises(TypeError, match=r"x is .*; expected a floating-point tensor"):
+            run.replace(other)  # type: ignore[arg-type]
     z, data = start_of(model, seed=2), torch.ones(3, *model.data_shape, dtype=F64)
     known = torch.zeros(model.state_shape, dtype=torch.bool)
     known[..., 0] = True
@@ -217,6 +220,22 @@ def test_own_noise_and_seeds():
         pushed(plan, model, x, noise=[])
 
 
+def test_learned_variances():
+    def net(x, t):
+        out = elementwise(x, t)
+        return torch.cat([out, torch.sin(out)], 1)
+
+    model = network(VP, net=net, variance="learned_range")
+    x = start_of(model)
+    for solver in ("ddpm", "dpmpp2m"):
+        plan = flowsolve.plan(solver, VP, nfe=6)
+        whole = flowsolve.sample(model, solver=plan, start=x, seed=1)
+        assert torch.equal(pushed(plan, model, x, seed=1)[0], whole)
+        half = flowsolve.solve(model, solver=plan, start=x, seed=1, callback=lambda s: s.step == 2)
+        assert torch.equal(flowsolve.sample(model, start=half), whole)
+    assert not torch.equal(whole, flowsolve.sample(network(VP), solver="ddpm", start=x, seed=1))
+
+
 def test_refusals():
     model, plan = network(VP), flowsolve.plan("ddim", VP, nfe=4)
     x = start_of(model)
@@ -224,6 +243,9 @@ def test_refusals():
         plan.push(network(flowsolve.EDM()), start=x)
     with pytest.raises(ValueError, match="start has shape"):
         plan.push(model, start=x[0])
+    for wrong in (None, 5, lambda x, t: x):
+        with pytest.raises(TypeError, match=r"model=.*: expected a flowsolve\.Denoiser"):
+            plan.push(wrong, VP, start=x)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="process=None"):
         plan.push("eps", start=x)
     with pytest.raises(ValueError, match=r"process=.* beside a Denoiser"):
@@ -320,6 +342,8 @@ def test_rest_of_numbers_alone(tmp_path):
     for k in (-1, 6):
         with pytest.raises(ValueError, match=rf"k={k}: expected an integer"):
             bare.rest(k)
+    with pytest.raises(ValueError, match=r"path=.*: a folder"):
+        Plan.load(tmp_path)
 
 
 def test_img2img():

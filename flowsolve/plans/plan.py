@@ -121,6 +121,8 @@ class Plan:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a plan's file, of another version, or damaged.
         """
+        if Path(path).is_dir():
+            raise ValueError(f"path={os.fspath(path)!r}: a folder; expected a file of Plan.save")
         data = Path(path).read_bytes()
         try:
             return cls(files.loads(data.decode()))

@@ -125,10 +125,13 @@ class Push:
         """
         asked, run = self._question("replace"), self._run
         old = run.values[asked.x]
-        if not isinstance(x, Tensor) or x.shape != old.shape:
-            what = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise (ValueError if isinstance(x, Tensor) else TypeError)(
-                f"x has {what}; expected a tensor of the state's shape {tuple(old.shape)}"
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x is {kind}; expected a floating-point tensor, a state")
+        if x.shape != old.shape or x.device != old.device:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}, on {x.device}; expected the state's, "
+                f"{tuple(old.shape)} on {old.device}"
             )
         with torch.no_grad():
             new = x.detach().to(old).clone()
@@ -148,6 +151,11 @@ class Push:
 
 def outside(predicts: str | Parametrization, process: Process | None) -> Denoiser:
     """A denoiser whose network is not here."""
+    if not isinstance(predicts, (str, Parametrization)):
+        raise TypeError(
+            f"model={predicts!r}: expected a flowsolve.Denoiser, or what the network predicts, "
+            'such as "eps", and its process'
+        )
     if process is None:
         raise TypeError(
             "process=None: expected the process the network was trained on, such as "
