@@ -38,6 +38,8 @@ def write(path: Path, save: Callable[[Any], object]) -> None:
                     file.fileno()
                 )  # or else a power cut may leave the new name without content
             if target.exists():
+                if not os.access(target, os.W_OK):  # the folder's permission would be enough
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
                 shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:

@@ -403,7 +403,7 @@ def raises(error):
     def net(x, time): raise error
     return model(net)
 value, kind, key = raises(ValueError("mine")), raises(TypeError("mine")), raises(KeyError("mine"))
-shapes = model(torch.nn.Linear(3, 3))
+kinds = raises(RuntimeError("expected the same dtype"))
 small = model(lambda x, time: x[:, :, 1:])
 leaves = raises(SystemExit(0))
 shapeless = flowsolve.Denoiser(torch.nn.Identity(), flowsolve.VP())
@@ -418,6 +418,7 @@ def exits(): exit()
         ("value", 1, True, "the model's code raised ValueError: mine"),
         ("kind", 1, True, "the model's code raised TypeError: mine"),
         ("key", 1, True, "the model's code raised KeyError: 'mine'"),
+        ("kinds", 1, True, "the network was given a state in float32"),
         ("small", 1, False, "the network returned shape"),
         ("leaves", 1, False, "the model's code called exit(0)"),
         ("exits", 1, False, "the model's code called exit(None)"),

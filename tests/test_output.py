@@ -54,6 +54,18 @@ def test_content_is_on_the_disk_before_the_name(
     assert events == ["fsync", "replace"]
 
 
+def test_a_file_that_is_not_to_be_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"before")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file)  # root may all
+    assert unwritable(file) == "no permission"
+    with pytest.raises(PermissionError, match=f"'{file}'"):
+        write(file, lambda out: out.write(b"after"))
+    assert file.read_bytes() == b"before" and [*tmp_path.iterdir()] == [file]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes with names are POSIX's")
 def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"

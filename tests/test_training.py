@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -742,6 +743,11 @@ def test_a_time_budget_ends_the_run():
         ({"clip": -1.0}, "clip=-1.0: expected a positive number, or inf"),
         ({"clip": 0}, "clip=0: expected a positive number, or inf"),
         ({"lr": math.inf}, "lr=inf: expected a positive number"),
+        ({"lr": 1e300}, r"lr=1e\+300: expected a positive number, at most 1000"),
+        (
+            {"batch_size": 2**64},
+            "batch_size=18446744073709551616: expected a positive integer below",
+        ),
         ({"seconds": math.nan}, "seconds=nan: expected a positive number, or inf"),
         ({"save_every": 0}, "save_every=0: expected a positive integer"),
         ({"warmup": 0}, "warmup=0: expected a positive integer"),
@@ -778,6 +784,63 @@ def test_what_does_not_fit_is_said(changes, message):
 def test_what_is_of_another_kind_is_said(changes, message):
     with pytest.raises(TypeError, match=message):
         short(small(), **changes)
+
+
+@pytest.mark.parametrize("returned", [None, "simple", torch.zeros(16), torch.zeros(0)])
+def test_a_loss_that_is_none_is_said(returned):
+    with pytest.raises(TypeError, match=r"^loss returned .*; expected a tensor of numbers"):
+        short(small(), loss=lambda *arguments: returned)
+
+
+class Output(NamedTuple):
+    sample: Tensor
+
+
+@pytest.mark.parametrize("returned", [lambda y: (y,), lambda y: Output(y), lambda y: [y]])
+def test_a_network_in_training_may_return_what_one_in_a_run_may(returned):
+    class Wrapped(Small):
+        def forward(self, x, time, label=None):
+            return returned(super().forward(x, time, label))
+
+    model = small()
+    wrapped = Wrapped()
+    wrapped.load_state_dict(model.net.state_dict())
+    plain = short(model, steps=3)
+    assert_same(state(plain), state(short(replace(small(), net=wrapped), steps=3)))
+
+
+def test_times_in_training_are_those_of_runs():
+    """Whole numbers for an embedding, where the process or ``time=`` says so."""
+    seen = []
+
+    class Embedding(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(50, 2)
+
+        def forward(self, x, time):
+            seen.append(time.dtype)
+            return x + self.table(time)
+
+    process = flowsolve.VP.discrete(flowsolve.tables.linear(50))
+    model = flowsolve.Denoiser(Embedding(), process, "eps", (2,), time=lambda level: round(level.t))
+    trained = train(model, DATA, steps=3, batch_size=8, warmup=1)
+    assert flowsolve.sample(trained.model, nfe=3, seed=0).isfinite().all()
+    assert {*seen} == {torch.int64}
+
+
+def test_of_a_learned_variance_the_simple_loss_is_of_the_other_half():
+    both = flowsolve.Denoiser(
+        lambda x, time: torch.cat([wrong(x, time), 9 + 0 * x], 1),
+        flowsolve.VP(),
+        "eps",
+        (2, 3),
+        variance="learned_range",
+    )
+    one = flowsolve.Denoiser(wrong, flowsolve.VP(), "eps", (2, 3))
+    x0, eps = torch.ones(4, 2, 3), torch.full((4, 2, 3), 0.5)
+    levels = [flowsolve.VP().level(t) for t in (0.1, 0.3, 0.5, 0.9)]
+    assert torch.equal(simple(both, x0, eps, levels), simple(one, x0, eps, levels))
 
 
 def test_weights_that_cannot_be_trained_are_said():

@@ -24,8 +24,8 @@ class Foreign(Exception):
     """An error that was not raised by flowsolve: the model's own code's, to be told with the way
     there, ``where``."""
 
-    def __init__(self, cause: Exception, where: TracebackType) -> None:
-        super().__init__(f"the model's code raised {type(cause).__name__}: {cause}")
+    def __init__(self, cause: BaseException, where: TracebackType, said: object = None) -> None:
+        super().__init__(said or f"the model's code raised {type(cause).__name__}: {cause}")
         self.cause, self.where = cause, where
 
 
@@ -37,14 +37,22 @@ def running() -> Iterator[None]:
     except (MemoryError, OSError, Usage):
         raise
     except Exception as error:
-        home, where, step = str(Path(__file__).parents[1]), None, error.__traceback__
-        while step is not None:  # the frames after the last one of flowsolve
-            ours = step.tb_frame.f_code.co_filename.startswith(home)
-            where = None if ours else where or step
-            step = step.tb_next
+        # Of an error that flowsolve explains, the model's own is the cause.
+        cause = error.__cause__ or error
+        where = _abroad(cause)
         if where is None:
             raise
-        raise Foreign(error, where) from None
+        raise Foreign(cause, where, None if cause is error else error) from None
+
+
+def _abroad(error: BaseException) -> TracebackType | None:
+    """The frames after the last one of flowsolve, if there are any."""
+    home, where, step = str(Path(__file__).parents[1]), None, error.__traceback__
+    while step is not None:
+        ours = step.tb_frame.f_code.co_filename.startswith(home)
+        where = None if ours else where or step
+        step = step.tb_next
+    return where
 
 
 def add_model(add: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from ..checked import Count, Fraction, Must, Natural, Positive, checked
+from ..checked import Count, Fraction, Must, Natural, checked
 from ..denoiser import Denoiser
 from ..errors import refused, shown
 from ..run import progress_bar
@@ -26,6 +26,8 @@ from .checkpoints import Checkpoint, Reached, architecture, claimed, described, 
 from .objectives import Loss, simple
 from .streams import Seed
 
+#: Adam's steps are about as long, in every weight.
+Rate = Annotated[float, Must(lambda v: 0.0 < v <= 1e3, "a positive number, at most 1000")]
 #: Samples that there can be at a time.
 Size = Annotated[int, Must(lambda v: 1 <= v < 2**31, "a positive integer below 2**31")]
 #: A number that may be infinite, which sets no bound.
@@ -54,7 +56,7 @@ def train(
     steps: Count = 10_000,
     seconds: Unbounded = math.inf,
     batch_size: Size = 128,
-    lr: Positive = 2e-3,
+    lr: Rate = 2e-3,
     warmup: Count = 100,
     ema: Fraction = 0.999,
     clip: Unbounded = 1.0,
@@ -114,7 +116,8 @@ def train(
                 "process": described(model.process),
                 "predicts": described(model.parametrization),
                 "time": described(model.time),
-                "dtype": described(model.dtype),
+                "dtype": described((model.dtype, model.time_dtype)),
+                "variance": model.variance,
                 "conditioning": described(model.conditioning),
                 "network": architecture(net),
                 "loss": described(loss),
@@ -179,8 +182,6 @@ def train(
                         buffer.copy_(was)
                 record.save(reached())
             raise
-        if not all(p.isfinite().all() for p in weights):
-            raise ValueError(f"lr={lr!r}: the weights overflowed; expected a smaller one")
         record.save(reached())
         net.eval()
         return Trained(
