@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .checked import read
 from .errors import refused
 from .operators import Operator
 from .processes import Level, Process
@@ -29,12 +30,24 @@ class Linear(NamedTuple):
         return self.x0[0] * a + self.eps[0] * b, self.x0[1] * a + self.eps[1] * b
 
 
+def check_asked(process: Any, level: Any) -> None:
+    """Raise TypeError unless these are a process and a level. The quick way: this is asked at each
+    evaluation."""
+    if not (isinstance(process, Process) and isinstance(level, Level)):
+        read("process", process, Process)
+        read("level", level, Level)
+
+
 def of_operators(target: Callable[..., Any]) -> Callable[..., Pair]:
     """A parametrization's ``target``, with operators for its numbers."""
 
     @functools.wraps(target)
     def pair(self: Any, process: Process, level: Level) -> Pair:
-        found = target(self, process, level)
+        check_asked(process, level)
+        try:
+            found = target(self, process, level)
+        except ZeroDivisionError:
+            raise ValueError(f"level={level}: expected one with noise") from None
         try:
             a, b = (o if isinstance(o, Operator) else level.A.eye() * o for o in found)
         except (TypeError, ValueError):

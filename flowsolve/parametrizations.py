@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 
 from .checked import Positive, checked
 from .errors import register
-from .linear import Linear, Pair, of_operators
+from .linear import Linear, Pair, check_asked, of_operators
 from .named import named
 from .operators import Operator, multiplication
 from .processes import Level, Process, numbers
@@ -78,6 +78,7 @@ class Parametrization(ABC):
             ValueError: at a level where the output determines nothing, as ε at pure noise, and on
                 clean data.
         """
+        check_asked(process, level)
         if level.clean:
             raise ValueError(
                 f"the network is not defined on clean data, {level}; expected a level with noise, "

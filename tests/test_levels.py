@@ -69,7 +69,6 @@ def test_times_of_sigmas_that_do_not_exist(name):
         (lambda: tables.cosine(10, largest=0.0), "largest=0.0"),
         (lambda: tables.cosine(10, s=-1.0), "s=-1.0"),
         (lambda: flowsolve.VP().at("t", NAN), "t=nan"),
-        (lambda: flowsolve.VP().at(["sigma"], 1.0), r"variable=\['sigma'\]"),
         (lambda: flowsolve.EDM().label(flowsolve.EDM().clean), "level=.*with noise"),
     ],
 )
@@ -93,6 +92,11 @@ def test_what_is_none(make, message):
         (lambda: flowsolve.processes.Blurring("a"), "size='a'"),
         (lambda: flowsolve.processes.CLD(gamma="a"), "gamma='a'"),
         (lambda: tables.linear(2.5), "entries=2.5"),
+        (lambda: flowsolve.VP().at(["sigma"], 1.0), r"variable=\['sigma'\]"),
+        (lambda: flowsolve.VP().rates(0.5), "level=0.5"),
+        (lambda: flowsolve.VP().bridge(flowsolve.VP().start, 0.5, 1.0), "t=0.5"),
+        (lambda: flowsolve.processes.CLD().state([1.0]), r"x0=\[1.0\]"),
+        (lambda: flowsolve.processes.CLD().label("a"), "level='a'"),
     ],
 )
 def test_what_is_of_another_type(make, message):

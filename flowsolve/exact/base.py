@@ -10,7 +10,7 @@ from torch import Tensor
 from ..checked import Count, checked
 from ..denoiser import Denoiser, Prediction
 from ..network import Times
-from ..operators import combine
+from ..operators import Block, combine
 from ..processes import Level, Number
 from ..readers import Must
 from ..typing import Float
@@ -73,6 +73,7 @@ class Exact(Denoiser):
         """The level at which states ``x`` are looked at, when both have been checked."""
         check_states(x, self.state_shape)
         level = level_of(self.process, level)
+        noisy = noisy or isinstance(level.R, Block) or bool((self.law.variances == 0.0).any())
         if noisy and level.R.singular:
             raise ValueError(f"level={level}: expected one with noise")
         return level
@@ -90,8 +91,7 @@ class Exact(Denoiser):
         self, x: Float[Tensor, "n *state"], level: Level | Number
     ) -> Float[Tensor, "n"]:
         """log p of the noisy state x (batch, *state), in nats, shape (batch,)."""
-        point = bool((self.law.variances == 0.0).any())
-        return self.law.log_density(x, self._level(x, level, noisy=point))
+        return self.law.log_density(x, self._level(x, level))
 
     @checked
     def draw(

@@ -16,7 +16,7 @@ from ..errors import refused
 from ..processes import CLD, Level, Number, Process
 from ..typing import Float
 from .base import Exact
-from .given import level_of, numbers_of
+from .given import check_states, level_of, numbers_of
 from .laws import FullLaw, law_of
 from .reduction import reduced, unmodes
 
@@ -87,7 +87,7 @@ class Gaussian(Mixture):
     @checked
     def __init__(self, process: Process, mean: Any, covariance: Any = 1.0) -> None:
         one, c = numbers_of("mean", mean), numbers_of("covariance", covariance)
-        if one.ndim == 0:
+        if one.ndim == 0 or one.numel() == 0:
             raise ValueError(refused("mean", mean, "one sample of the data, such as [0.0, 0.0]"))
         super().__init__(process, [1.0], one[None], [c])
 
@@ -105,7 +105,8 @@ class Gaussian(Mixture):
             ValueError: of a blurring process, if the covariance is not isotropic: then there is no
                 closed form.
         """
-        s, t = self._level(x, s), level_of(self.process, t, "t")
+        check_states(x, self.state_shape)
+        s, t = level_of(self.process, s, "s"), level_of(self.process, t, "t")
         point = bool((self.law.variances == 0.0).any())
         for name, level in (("s", s), ("t", t)):
             if level.clean and (point or not level.scalar):
@@ -148,7 +149,10 @@ class Dirac(Gaussian):
     @replaceable
     @checked
     def __init__(self, process: Process, x0: Any) -> None:
-        super().__init__(process, numbers_of("x0", x0), 0.0)
+        point = numbers_of("x0", x0)
+        if point.ndim == 0 or point.numel() == 0:
+            raise ValueError(refused("x0", x0, "one sample of the data, such as [0.0, 0.0]"))
+        super().__init__(process, point, 0.0)
 
 
 class Empirical(Mixture):

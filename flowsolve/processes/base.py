@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from ..checked import read
+from ..checked import checked, read
 from ..errors import refused, unknown
 from ..operators import Operator
 from ..readers import Must
@@ -111,6 +111,7 @@ class Process(ABC, Generic[O_co]):
     def label(self, level: Level) -> float:
         """What a network trained on this process is told about ``level`` (its time, log σ, ...)."""
 
+    @checked
     def prior(self, level: Level) -> Operator:
         """The root of the covariance a run is started with at ``level``: R, unless a convention
         says otherwise."""
@@ -135,6 +136,7 @@ class Process(ABC, Generic[O_co]):
         ``grid``, unless a subclass says otherwise."""
         return self.grid
 
+    @checked
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The times to train at for numbers ``u`` that are uniform in [0, 1): uniform in t, or on
         the entries of a table."""
@@ -142,15 +144,18 @@ class Process(ABC, Generic[O_co]):
             return (u * self.entries).floor()
         return self.t_min + u * (self.t_max - self.t_min)
 
+    @checked
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a state for data of shape ``shape``. Raises ValueError for data that the
         process is not made for."""
         return shape
 
+    @checked
     def state(self, x0: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *state"]:
         """The clean state of data ``x0``, (batch, *shape)."""
         return x0
 
+    @checked
     def data(self, x: Float[Tensor, "n *state"]) -> Float[Tensor, "n *shape"]:
         """The data of a clean state: the inverse of :meth:`state`."""
         return x
@@ -161,10 +166,12 @@ class Process(ABC, Generic[O_co]):
         Raises ValueError where there is none; a value that is beyond an end by rounding, as another
         library's float32 numbers may be, is that end.
         """
-        if not isinstance(variable, Variable):
-            if variable not in [*VARIABLES]:
+        if isinstance(variable, str):
+            if variable not in VARIABLES:
                 raise ValueError(unknown("variable", variable, VARIABLES))
             variable = VARIABLES[variable]
+        if not isinstance(variable, Variable):
+            raise TypeError(refused("variable", variable, f"one of {', '.join(VARIABLES)}"))
         if variable.to_sigma is None:
             return self.level(value)
         if self.scalar:

@@ -88,6 +88,7 @@ class Blurring(MatrixProcess[Diagonal]):
             np.full_like(self._decay, math.sin(theta))
         )
 
+    @checked
     def rates(self, level: Level) -> tuple[Diagonal, Diagonal]:
         theta, turn = _angle(level.t), 0.5 * math.pi / 1.008
         fade, blur = self._fading(level.t)
@@ -97,17 +98,21 @@ class Blurring(MatrixProcess[Diagonal]):
             Diagonal(np.full_like(fade, math.cos(theta) * turn)),
         )
 
-    def bridge(self, s: Level, t: Level, lam: float) -> Diagonal:
+    @checked
+    def bridge(self, s: Level, t: Level, lam: NonNegative) -> Diagonal:
         R: Any = t.R
         ratio: Any = (t.R @ s.A) @ (s.R @ t.A).inverse()  # σ̄_t/σ̄_s of each frequency
         return Diagonal(R.value * ratio.value ** (lam * lam))
 
+    @checked
     def label(self, level: Level) -> float:
         return level.t
 
+    @checked
     def prior(self, level: Level) -> Diagonal:
         return Diagonal(np.ones_like(self._decay))
 
+    @checked
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         size: Any = self.size
         if len(shape) < 2 or shape[-2:] != size:

@@ -98,5 +98,6 @@ class Discrete(ScalarProcess):
         # about as quiet as with one. Measured (docs/benchmarks.md).
         return f"trailing(power={(3 + evaluations) / 2:g})"
 
+    @checked
     def prior(self, level: Level) -> Operator:
         return Scalar(1.0)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..checked import Positive, checked
+from ..errors import refused
 from ..operators import Block
 from ..readers import Must
 from ..typing import Float
@@ -33,6 +34,7 @@ _GAUSS = np.polynomial.legendre.leggauss(24)
 #: Length of the substeps, in max(1, λ²) (u + ln u), in which Q is integrated for λ other than 0 and
 #: 1. Errors are below 1e-10.
 SUBSTEP = 0.05
+Noisy = Annotated[float, Must(lambda v: 0.0 <= v <= 30.0, "a number from 0 to 30")]
 Variance = Annotated[float, Must(lambda v: 0.0 <= v <= 1e100, "a number >= 0")]
 
 
@@ -81,6 +83,7 @@ class CLD(MatrixProcess[Block]):
     def operators(self, t: float) -> tuple[Block, Block]:
         return _operators(self, t)
 
+    @checked
     def rates(self, level: Level) -> tuple[Block, Block]:
         if level.R.singular:
             raise ValueError(
@@ -99,7 +102,8 @@ class CLD(MatrixProcess[Block]):
         R: Any = level.R
         return f @ A, f @ R + half_gg @ R.inverse().T
 
-    def bridge(self, s: Level, t: Level, lam: float) -> Block:
+    @checked
+    def bridge(self, s: Level, t: Level, lam: Noisy) -> Block:
         R: Any = t.R
         if lam == 0.0 or s == t:
             return R
@@ -107,19 +111,30 @@ class CLD(MatrixProcess[Block]):
             return R @ (s.R.inverse() @ (s.A @ t.A.inverse()) @ R).T
         return R @ Block.of(_q(self, self._rate * s.t, max(1e-12, self._rate * t.t), lam))
 
+    @checked
     def label(self, level: Level) -> float:
         return 999.0 * level.t  # as in the authors' code
 
+    @checked
     def prior(self, level: Level) -> Block:
         return Block(1.0, 0.0, 0.0, 1.0 / math.sqrt(self.inverse_mass))
 
+    @checked
     def state_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape:
+            raise ValueError("shape=(): expected that of data with channels, such as (3, 32, 32)")
         return (2 * shape[0], *shape[1:])
 
+    @checked
     def state(self, x0: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *state"]:
+        if x0.ndim < 2:
+            raise ValueError(refused("x0", x0, "data (n, channels, ...)"))
         return torch.cat([x0, torch.zeros_like(x0)], 1)
 
+    @checked
     def data(self, x: Float[Tensor, "n *state"]) -> Float[Tensor, "n *shape"]:
+        if x.ndim < 2 or x.shape[1] % 2:
+            raise ValueError(refused("x", x, "states (n, 2 * channels, ...)"))
         return x[:, : x.shape[1] // 2]
 
 

@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from ..checked import NonNegative, checked
 from ..errors import shown
 from ..operators import Operator, Scalar
 from .base import Process, within
@@ -48,6 +49,7 @@ class ScalarProcess(Process[Scalar]):
     def signal_and_noise_rates(self, t: float) -> tuple[float, float]:
         """(dA/dt, dR/dt) at a noisy time."""
 
+    @checked
     def rates(self, level: Level) -> tuple[Operator, Operator]:
         if isinstance(level, Levels):
             each = [self.rates(one) for one in level.each]
@@ -57,10 +59,12 @@ class ScalarProcess(Process[Scalar]):
         a, r = self.signal_and_noise_rates(level.t)
         return Scalar(a), Scalar(r)
 
+    @checked
     def label(self, level: Level) -> float:
         return level.t
 
-    def bridge(self, s: Level, t: Level, lam: float) -> Operator:
+    @checked
+    def bridge(self, s: Level, t: Level, lam: NonNegative) -> Operator:
         if lam == 0.0:
             return t.R
         return t.R * (t.sigma / s.sigma) ** (lam * lam)  # Q = ρ^(λ²/2), ρ = (σ̄_t/σ̄_s)²

@@ -41,6 +41,7 @@ class VE(ScalarProcess):
             return -math.inf
         return math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
+    @checked
     def label(self, level: Level) -> float:
         return level.sigma
 
@@ -75,11 +76,13 @@ class EDM(ScalarProcess):
     def time_of(self, sigma: float) -> float:
         return sigma
 
+    @checked
     def label(self, level: Level) -> float:
         if level.clean:
             raise ValueError(f"level={level}: expected one with noise, ln σ is told to networks")
         return 0.25 * math.log(level.sigma)
 
+    @checked
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """ln σ ~ N(−1.2, 1.2²), the last row of the paper's table."""
         times = (torch.special.ndtri(u) * 1.2 - 1.2).exp()

@@ -60,6 +60,7 @@ class _LinearBeta(ScalarProcess):
             )
         )
 
+    @checked
     def prior(self, level: Level) -> Operator:
         return Scalar(1.0)
 
@@ -155,5 +156,6 @@ class Cosine(ScalarProcess):
             )  # keeps the digits of a small t
         return min(1.0, max(0.0, delta * (1.0 + self.s) / (0.5 * math.pi)))
 
+    @checked
     def prior(self, level: Level) -> Operator:
         return Scalar(1.0)
