@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..errors import Unsuited
+from ..errors import Unsuited, refused
 from ..operators import Operator, Rows, Scalar
 
 O_co = TypeVar("O_co", bound=Operator, covariant=True)
@@ -93,6 +93,8 @@ class Levels(Level[Rows]):
 
     def __init__(self, each: Iterable[Level]) -> None:
         levels = tuple(each)
+        if not levels or not all(isinstance(level, Level) for level in levels):
+            raise TypeError(refused("each", levels, "one level or more"))
         object.__setattr__(self, "_each", levels)
         super().__init__(
             max([level.t for level in levels]),

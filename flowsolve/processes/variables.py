@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..checked import checked
 from .levels import Level
 
 
+@checked
 @dataclass(frozen=True)
 class Variable:
     """A monotone scalar name for a noise level.
