@@ -42,13 +42,13 @@ class Live(Evaluator[Tensor]):
         self.draw, self.cap = noise, cap
         self.x, self.draws = x, 0
         self.level: Level | Sequence[Level] = level
-        self.spent = Statistics(*torch.zeros(3, len(x), dtype=torch.int64))
+        self.spent = Statistics(*torch.zeros(3, len(x), dtype=torch.int64, device="cpu"))
         self.statistics: Statistics | None = None
         self._gather()
 
     def _gather(self) -> None:
         """All samples are running, and all rows are evaluated."""
-        self.running, self.rows = torch.ones(len(self.x), dtype=torch.bool), None
+        self.running, self.rows = torch.ones(len(self.x), dtype=torch.bool, device="cpu"), None
         self.part = self.model
 
     def ask(self, x: Tensor, s: Level, coordinates: Coordinates) -> Tensor:

@@ -109,7 +109,7 @@ class Adaptive(Solver):
         y = first = change = x  # where the samples are asked next; p₁ and p₂ − p₁ of their steps
         while any(walk.made < 3 for walk in walks):
             p = ode(y, Levels(walk.asked[walk.made] for walk in walks))
-            made = torch.tensor([walk.made for walk in walks])
+            made = torch.tensor([walk.made for walk in walks], device="cpu")
             first = _choose(made == 0, p, first)
             latest = p - first
             carry, gain, weight, unit_s, unit_t = _columns(walk.rows[walk.made] for walk in walks)
@@ -126,7 +126,7 @@ class Adaptive(Solver):
                         / (self.atol + self.rtol * size)
                     )
                     errors = [math.sqrt(mean) for mean in _row_means(error.square())]
-                accepted = ends & torch.tensor([error <= 1.0 for error in errors])
+                accepted = ends & torch.tensor([error <= 1.0 for error in errors], device="cpu")
                 rejected = ends & ~accepted
                 for number in ends.nonzero().flatten().tolist():
                     if not walks[number].judge(errors[number]):
@@ -140,7 +140,7 @@ class Adaptive(Solver):
                 if rejected.any():
                     carry, gain, *_ = _columns(walk.rows[0] for walk in walks)
                     y = _choose(rejected, carry @ x + gain @ first, y)
-                running = torch.tensor([walk.made < 3 for walk in walks])
+                running = torch.tensor([walk.made < 3 for walk in walks], device="cpu")
                 here = [walk.here for walk in walks]
                 if ode.evaluator.judged(x, here, accepted, rejected, running):
                     break
