@@ -44,9 +44,9 @@ class Denoiser:
             (batch, *shape) if that is less and it predicts x0; or an object with such a tensor as
             its ``.sample``, or a tuple of one.
         process: the forward process it was trained on.
-        predicts: "eps", "x0", "v", "velocity", "score", "F", "scm", or an object with options or
-            of your own (:mod:`flowsolve.parametrizations`, which has a table of them); "eps" or
-            "x0" where A and R are matrices.
+        predicts: "eps", "x0", "v", "velocity", "flow", "score", "F", "scm", perhaps with options,
+            "F(sigma_data=1)", or an object of :mod:`flowsolve.parametrizations` (which has a table
+            of them) or of your own; "eps" or "x0" where A and R are matrices.
         shape: the shape of one sample of the data, without the batch dimension. It may be left out:
             then samples have the shape of ``start``, which every run has to be given.
         time: what the network is told, instead of the process's convention (``process.label``):

@@ -160,7 +160,7 @@ def test_far_sigmas_are_levels():
 
 
 @dataclass(frozen=True)
-class InNumPy(ScalarProcess):
+class _InNumPy(ScalarProcess):
     """Cosine in NumPy's numbers, ends and arrays of no dimension and all."""
 
     t_max = np.float64(1.0)
@@ -179,7 +179,7 @@ class InNumPy(ScalarProcess):
 
 
 def test_a_process_written_with_numpy():
-    process, same = InNumPy(), flowsolve.VP.cosine(s=0.0)
+    process, same = _InNumPy(), flowsolve.VP.cosine(s=0.0)
     for level in (process.start, process.clean, process.level(0.3), process.at("sigma", 2.0)):
         assert all(type(v) is float for v in (level.t, level.A.value, level.R.value, level.sigma))
         assert type(level.clean) is type(level.pure_noise) is type(level.A.one) is bool
@@ -202,7 +202,7 @@ def test_blocks_of_numpy_s_numbers():
     assert type(block.zero) is bool and type(block.singular) is bool
 
 
-class Bare(ScalarProcess):
+class _Bare(ScalarProcess):
     """One that says what it must."""
 
     t_max, t_min = 1.0, 1e-3
@@ -219,32 +219,32 @@ class Bare(ScalarProcess):
 
 def test_a_process_that_can_change_is_refused():
     @dataclass
-    class Loose(Bare):
+    class _Loose(_Bare):
         scale: float = 1.0
 
-    class Set(Bare):
+    class _Set(_Bare):
         def __init__(self):
             self.scale = 1.0
 
     @dataclass
-    class Empty(Bare):
+    class _Empty(_Bare):
         pass
 
     @dataclass(frozen=True)
-    class Listed(Bare):
+    class _Listed(_Bare):
         scales: list = field(default_factory=lambda: [1.0])
 
     for make, message in (
-        (Loose, "scale=1.0 cannot be set.*Loose to be a frozen dataclass"),
-        (Set, "scale=1.0 cannot be set"),
-        (Empty, "expected a frozen dataclass"),
-        (Listed, r"scales=\[1.0\]: expected what can be hashed"),
+        (_Loose, "scale=1.0 cannot be set.*Loose to be a frozen dataclass"),
+        (_Set, "scale=1.0 cannot be set"),
+        (_Empty, "expected a frozen dataclass"),
+        (_Listed, r"scales=\[1.0\]: expected what can be hashed"),
         (lambda: setattr(flowsolve.VP(), "beta_max", 3.0), "cannot assign|cannot be set"),
     ):
         with pytest.raises((TypeError, AttributeError), match=message):
             make()
     assert (
-        flowsolve.sample(flowsolve.Denoiser(elementwise, Bare(), "x0", (3,)), nfe=3)
+        flowsolve.sample(flowsolve.Denoiser(elementwise, _Bare(), "x0", (3,)), nfe=3)
         .isfinite()
         .all()
     )
@@ -252,12 +252,12 @@ def test_a_process_that_can_change_is_refused():
 
 @pytest.mark.parametrize("values", [(NAN, 1.0), (1.0, INF), (1.0,), ("a", 1.0)])
 def test_a_process_whose_numbers_are_none(values):
-    class Wrong(Bare):
+    class _Wrong(_Bare):
         def signal_and_noise(self, t):
             return values
 
     with pytest.raises((TypeError, ValueError), match=r"t=0.5: .*Wrong"):
-        Wrong().level(0.5)
+        _Wrong().level(0.5)
 
 
 def test_ends_are_kept_and_travel():
@@ -266,4 +266,4 @@ def test_ends_are_kept_and_travel():
         assert process.start is process.start and process.clean is process.clean
         other = pickle.loads(pickle.dumps(process))
         assert other == process and hash(other) == hash(process) and other.start == process.start
-    assert issubclass(Bare, Process) and MATRIX_PROCESSES
+    assert issubclass(_Bare, Process) and MATRIX_PROCESSES
