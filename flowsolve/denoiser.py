@@ -222,17 +222,20 @@ class Denoiser:
     def input(self, x: Float[Tensor, "n *state"], level: Level) -> Float[Tensor, "n *state"]:
         """What the network is given for ``x``: a copy in its dtype, times its input scale."""
         scale = self.parametrization.input_scale(self.process, level)
-        lent = (x if scale is None else scale @ x).to(self.net_dtype or x.dtype)
-        return x.clone() if lent is x else lent  # the network may work in place
+        dtype = self.net_dtype
+        if scale is None and (dtype is None or dtype is x.dtype):
+            return x.clone()  # the network may work in place
+        return (x if scale is None else scale @ x).to(dtype)
 
     def output(
         self, out: Any, x: Float[Tensor, "n *state"], level: Level
     ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
         """What :meth:`evaluate_both` makes of ``out``, which the network returned for ``x``."""
-        out = network.answer(out, x)
-        # The coefficients meet it in the state's precision, whatever the network's.
-        alone = self.parametrization.of_data
-        out, spread = network.in_shape(out.to(x.dtype), x, self.process, alone, self.variance)
+        spread = None
+        if self.variance is not None or not network.alike(out, x):
+            # The coefficients meet it in the state's precision, whatever the network's.
+            answer, alone = network.answer(out, x).to(x.dtype), self.parametrization.of_data
+            out, spread = network.in_shape(answer, x, self.process, alone, self.variance)
         if self.correct_x0 is None:
             return out, spread
         plain = self.parametrization.coefficients(self.process, level)

@@ -131,6 +131,16 @@ def _line(text: str) -> str:
     return text.strip().splitlines()[0][:160]
 
 
+def alike(out: Any, x: Tensor) -> bool:
+    """Whether ``out`` is a tensor as ``x`` is one, as nearly all answers are."""
+    return (
+        isinstance(out, Tensor)
+        and out.dtype is x.dtype
+        and out.shape == x.shape
+        and out.device == x.device
+    )
+
+
 def answer(out: Any, x: Tensor) -> Tensor:
     """The tensor in what a network returned for ``x``: itself, its ``.sample``, the one in a tuple.
 
