@@ -58,20 +58,26 @@ def _wrapped(function: Any, annotated: Any) -> Any:
     places = [n for n, p in parameters.items() if p.kind <= p.POSITIONAL_OR_KEYWORD]
     open_ended = inspect.Parameter.VAR_KEYWORD in kinds
 
+    known: tuple[dict[str, Reader], list[Reader | None]] | None = None
+
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
-        readers = _readers(function, annotated)
+        nonlocal known
+        if known is None:  # the first call: by now all that annotations name is there
+            found = _readers(function, annotated)
+            known = found, [found.get(name) for name in places]
+        readers, by_place = known
         read_in = [
-            _named(name, value, readers[name]) if name in readers else value
-            for name, value in zip(places, args, strict=False)
+            value if how is None else _named(name, value, how)
+            for name, value, how in zip(places, args, by_place, strict=False)
         ]
         for name, value in named.items():
             if name in readers:
                 named[name] = _named(name, value, readers[name])
             elif not open_ended and name not in parameters:
-                known = [n for n in parameters if n != "self"]
+                choices = [n for n in parameters if n != "self"]
                 raise TypeError(
-                    unknown("argument", name, known) + f" (an argument of {annotated.__name__})"
+                    unknown("argument", name, choices) + f" (an argument of {annotated.__name__})"
                 )
         return function(*read_in, *args[len(places) :], **named)
 
@@ -79,7 +85,6 @@ def _wrapped(function: Any, annotated: Any) -> Any:
     return call
 
 
-@functools.cache
 def _readers(function: Any, annotated: Any) -> dict[str, Reader]:
     """The readers of a function's arguments; those without are taken as they are."""
     # A dataclass says what its fields are in all the modules that its bases are from.
