@@ -104,7 +104,6 @@ class Blurring(MatrixProcess[Diagonal]):
         ratio: Any = (t.R @ s.A) @ (s.R @ t.A).inverse()  # σ̄_t/σ̄_s of each frequency
         return Diagonal(R.value * ratio.value ** (lam * lam))
 
-    @checked
     def label(self, level: Level) -> float:
         return level.t
 

@@ -111,7 +111,6 @@ class CLD(MatrixProcess[Block]):
             return R @ (s.R.inverse() @ (s.A @ t.A.inverse()) @ R).T
         return R @ Block.of(_q(self, self._rate * s.t, max(1e-12, self._rate * t.t), lam))
 
-    @checked
     def label(self, level: Level) -> float:
         return 999.0 * level.t  # as in the authors' code
 

@@ -41,7 +41,6 @@ class VE(ScalarProcess):
             return -math.inf
         return math.log(sigma / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
 
-    @checked
     def label(self, level: Level) -> float:
         return level.sigma
 
@@ -76,7 +75,6 @@ class EDM(ScalarProcess):
     def time_of(self, sigma: float) -> float:
         return sigma
 
-    @checked
     def label(self, level: Level) -> float:
         if level.clean:
             raise ValueError(f"level={level}: expected one with noise, ln σ is told to networks")
