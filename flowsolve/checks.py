@@ -77,26 +77,32 @@ def check_layout(
     span: Span,
     options: dict[str, Any],
     upward: bool = False,
+    arguments: Sequence[str] = (),
 ) -> Layout:
-    """The layout of a run from what a user wrote. Raises TypeError or ValueError naming what does
-    not fit."""
+    """The layout of a run from what a user wrote, to a function that has ``arguments`` besides
+    options. Raises TypeError or ValueError naming what does not fit."""
     if isinstance(solver, Plan):
         given = {"nfe": nfe, "grid": grid}
         if span != (None, None):
             given["span"] = span
         named = {name: value for name, value in given.items() if value is not None}
         return _planned(solver, process, named | options, upward)
-    chosen, on = check_solver(process, solver, nfe, grid, options)
+    chosen, on = check_solver(process, solver, nfe, grid, options, arguments)
     return layout(chosen, process, on, nfe, span, upward)
 
 
 def check_solver(
-    process: Process, solver: Any, nfe: int | None, grid: Any, options: dict[str, Any]
+    process: Process,
+    solver: Any,
+    nfe: int | None,
+    grid: Any,
+    options: dict[str, Any],
+    arguments: Sequence[str] = (),
 ) -> tuple[Solver, Grid | None]:
     """The solver, and the grid: the caller's, or what the solver's name brings."""
     on = None if grid is None else find_grid(grid, process)
     budget = nfe or (len(on.times) - 1 if isinstance(on, Explicit) else DEFAULT_NFE)
-    chosen, own = find_solver(solver, options, budget, process)
+    chosen, own = find_solver(solver, options, budget, process, arguments)
     return chosen, (find_grid(own, process) if on is None and own is not None else on)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Annotated, Any
 
 from torch import Tensor
@@ -50,7 +51,7 @@ def encode(
     model, x = check_rows(model, 0, len(x)), model.process.state(x)
     arguments = (model.process, solver, nfe, grid, span, options)
     try:
-        run = check_layout(*arguments, upward=True)
+        run = check_layout(*arguments, upward=True, arguments=tuple(signature(encode).parameters))
     except ValueError as error:
         if not isinstance(solver, Plan) and _draws(*arguments):
             raise ValueError(

@@ -17,13 +17,18 @@ def unknown(
     """The message for a name that is none of ``choices``, with the nearest first, of them or of the
     ``unlisted`` ones."""
     names = sorted(choices)
-    typed = str(value).lower()
-    swapped = [
-        name for name in names if sorted(name) == sorted(typed)
-    ]  # transposed letters: the commonest slip
-    near = swapped or _nearest(typed, [*names, *unlisted])
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = closest(str(value), [*names, *unlisted])
+    hint = f" Did you mean {near!r}?" if near else ""
     return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
+
+
+def closest(typed: str, names: list[str]) -> str | None:
+    """The name that was probably meant, None if none is near."""
+    typed = typed.lower()
+    for name in names:  # transposed letters: the commonest slip
+        if sorted(name) == sorted(typed):
+            return name
+    return next(iter(_nearest(typed, names)), None)
 
 
 def refused(name: str, value: object, expected: str) -> str:

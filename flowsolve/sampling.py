@@ -3,6 +3,8 @@ run."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
@@ -102,7 +104,8 @@ def solve(
         run, (_, rest, first) = check_rest(model, start, first, said, nfe, grid, span, options)
         seed, start = start.seed if seed is None else seed, start.x
     else:
-        run = checks.check_layout(model.process, solver, nfe, grid, span, options)
+        how = (model.process, solver, nfe, grid, span, options)
+        run = checks.check_layout(*how, arguments=_arguments(solve, sample))
     drawn = start is None or (noise is None and run.plan is not None and run.plan.draws > 0)
     used = check_seed(seed) if drawn else None
     if start is not None:
@@ -117,6 +120,13 @@ def solve(
     )
     how = (kept, callback, progress, differentiable, first, rest)
     return integrate(model, run, x, nfe, draw, used, *how)
+
+
+@functools.cache
+def _arguments(*functions: Callable[..., Any]) -> tuple[str, ...]:
+    """What functions have besides options."""
+    names = [name for each in functions for name in inspect.signature(each).parameters]
+    return tuple(dict.fromkeys(n for n in names if n not in ("arguments", "options")))
 
 
 @checked
@@ -179,7 +189,7 @@ def plan(
         TypeError, ValueError: for arguments that do not fit, naming the argument, its value and
             what was expected.
     """
-    chosen, on = checks.check_solver(process, solver, nfe, grid, options)
+    chosen, on = checks.check_solver(process, solver, nfe, grid, options, _arguments(plan))
     if not chosen.fixed:
         near = min(
             (row for row in solver_table() if row.solver.fixed),

@@ -21,6 +21,12 @@ MODEL = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3, 4))
             r"option='etta' is not known\. Did you mean 'eta'",
         ),
         ({"solver": "heun", "eta": 0.5}, TypeError, "an option of RungeKutta"),
+        (
+            {"nfee": 5},
+            TypeError,
+            r"argument='nfee' is not known\. Did you mean 'nfe'\? Known:.*span",
+        ),
+        ({"batchsize": 5}, TypeError, r"argument='batchsize' .* Did you mean 'batch_size'"),
         ({"nfe": 0}, ValueError, "nfe=0: expected a positive integer"),
         ({"nfe": 2.5}, TypeError, "nfe=2.5"),
         ({"nfe": True}, TypeError, "nfe=True"),

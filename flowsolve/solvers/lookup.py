@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from ..errors import unknown
+from ..errors import closest, unknown
 from ..grids import Grid, Logistic
 from ..processes import Process
 from . import aliases
@@ -34,9 +35,11 @@ def find_solver(
     options: dict[str, Any] | None = None,
     nfe: int = DEFAULT_NFE,
     process: Process | None = None,
+    arguments: Sequence[str] = (),
 ) -> tuple[Solver, Grid | str | None]:
     """The solver meant by a name, with ``nfe`` evaluations on ``process`` (None: a scalar one), or
     by an object, with ``options`` set on it; and the grid if the name stands for both.
+    ``arguments`` are what the caller's function has besides options, for who misspelt one.
 
     Raises:
         ValueError: for an unknown name, or an option's value out of range.
@@ -58,7 +61,9 @@ def find_solver(
     known = [f.name for f in dataclasses.fields(found)]
     for key in options:
         if key not in known:
-            choices = options_of(found) or known or ["(none)"]
+            choices = [*(options_of(found) or known or ["(none)"])]
+            if closest(key, [*choices, *arguments]) in arguments:
+                raise TypeError(unknown("argument", key, arguments))
             owner = f" (an option of {type(found).__name__})"
             raise TypeError(unknown("option", key, choices) + owner)
     return dataclasses.replace(found, **options), grid
