@@ -7,7 +7,7 @@ import difflib
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -22,13 +22,15 @@ def unknown(
     return f"{argument}={value!r} is not known.{hint} Known: {', '.join(names)}."
 
 
-def closest(typed: str, names: list[str]) -> str | None:
-    """The name that was probably meant, None if none is near."""
+def closest(typed: str, names: Sequence[str], cutoff: float = 0.5) -> str | None:
+    """The name that was probably meant, None if none is as near as ``cutoff``, 1 being equal."""
     typed = typed.lower()
     for name in names:  # transposed letters: the commonest slip
         if sorted(name) == sorted(typed):
             return name
-    return next(iter(_nearest(typed, names)), None)
+    small = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(typed, small, n=1, cutoff=cutoff)
+    return small[near[0]] if near else None
 
 
 def refused(name: str, value: object, expected: str) -> str:
@@ -47,11 +49,6 @@ def shown(value: Any, width: int = 200) -> str:
     if "\n" in text:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= width else text[: width - 4] + " ..."
-
-
-def _nearest(typed: str, names: list[str]) -> list[str]:
-    small = {name.lower(): name for name in names}
-    return [small[name] for name in difflib.get_close_matches(typed, small, n=1, cutoff=0.5)]
 
 
 def warn(message: str) -> None:

@@ -62,9 +62,11 @@ def find_solver(
     for key in options:
         if key not in known:
             choices = [*(options_of(found) or known or ["(none)"])]
-            if closest(key, [*choices, *arguments]) in arguments:
+            if closest(key, choices, 0.75) is None and closest(key, arguments, 0.75) is not None:
                 raise TypeError(unknown("argument", key, arguments))
             owner = f" (an option of {type(found).__name__})"
+            if arguments:
+                owner = f"{owner[:-1]}; arguments are {', '.join(arguments)})"
             raise TypeError(unknown("option", key, choices) + owner)
     return dataclasses.replace(found, **options), grid
 
