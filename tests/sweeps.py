@@ -90,6 +90,18 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if terminalreporter.stats.get("failed"):
         terminalreporter.write_line(f"sweeps: {how(config)}")
+    reports = (report for every in terminalreporter.stats.values() for report in every)
+    tried = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "tried" and report.when == "call"
+    ]
+    if tried:
+        from fuzzing import summary
+
+        for line in summary(tried):
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
