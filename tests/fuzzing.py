@@ -492,6 +492,8 @@ def refused(call: Call, error: BaseException) -> tuple[str, str]:
     names = {call.argument, *SYNONYMS.get(call.argument, "").split()}
     if not any(re.search(rf"\b{re.escape(name)}\b", str(error)) for name in names):
         return "unnamed", text
+    if call.given == "(contradictory)":
+        return "refused", text  # what contradicts is what was not expected
     if not (any(word in str(error) for word in EXPECTED) or call.given.strip("'") in str(error)):
         return "vague", text
     return "refused", text
