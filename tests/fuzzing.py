@@ -431,6 +431,12 @@ def use(result: Any) -> Any:
     return None
 
 
+def mapped(call: Call) -> bool:
+    """Whether a result is as the tensor that was given."""
+    tensor = re.search(r"math\.nan$|math\.inf$|1e30$|meta|sparse", call.given)
+    return tensor is not None and call.label.rpartition(".")[2] in odd.MAPS
+
+
 def shown(value: Any) -> str:
     try:
         return repr(value)[:80]
@@ -457,7 +463,7 @@ def judge(call: Call) -> tuple[str, str]:
     if any(not intended(text) for text in told):
         return "warning", told[0]
     bad = spoilt(result) or spoilt(made)
-    if bad:
+    if bad and not mapped(call):
         return "not finite", bad
     if not call.may:
         return "accepted", shown(result)

@@ -245,6 +245,12 @@ TURNED: dict[type, dict[str, bool]] = {
 #: Odd values in the text of a grid's options.
 TEXTS = ("-1", "0", "1e300", "1e-300", "1e999", "None", '"a"', "x", "True", "[1]", "2**70", "1j",
          "", "{", "3.7", "-0.0", "...")  # fmt: skip
+#: Maps of tensors: what is not finite, sparse or on the meta device in one is so in the result, as
+#: in torch's own functions. Runs and losses that are averaged over them are not.
+MAPS = {
+    "state", "data", "training_times", "__call__", "evaluate", "evaluate_both", "score",
+    "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "times",
+}  # fmt: skip
 #: Work that is asked for and takes its time.
 LONG = {
     "training.train steps": {"10**7", "2**70"},
