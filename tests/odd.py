@@ -251,6 +251,8 @@ MAPS = {
     "state", "data", "training_times", "__call__", "evaluate", "evaluate_both", "score",
     "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "times",
 }  # fmt: skip
+#: Arguments that name a file to be read.
+FILES = {"path", "weights"}
 #: Work that is asked for and takes its time.
 LONG = {
     "training.train steps": {"10**7", "2**70"},
