@@ -31,6 +31,7 @@ from flowsolve import (
     training,
 )
 from flowsolve.models import data, digits, preconditioned, quality, unet
+from flowsolve.plans.push import Push
 from flowsolve.processes import tables
 from flowsolve.solvers import zoo
 
@@ -86,6 +87,13 @@ def solved(solver: Any) -> Any:
     """A run of a solver."""
     nfe = 5 if solver.fixed else 4000
     return flowsolve.solve(MODEL, solver=solver, nfe=nfe, n=2, seed=0)
+
+
+def pushed(run: Push) -> Tensor:
+    """A run that is asked from outside, to its end."""
+    while not run.done:
+        run.tell(net(run.input, run.time))
+    return run.x
 
 
 def apart(x: Tensor) -> Tensor:
@@ -248,8 +256,8 @@ TEXTS = ("-1", "0", "1e300", "1e-300", "1e999", "None", '"a"', "x", "True", "[1]
 #: Maps of tensors: what is not finite, sparse or on the meta device in one is so in the result, as
 #: in torch's own functions. Runs and losses that are averaged over them are not.
 MAPS = {
-    "state", "data", "training_times", "__call__", "evaluate", "evaluate_both", "score",
-    "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "times",
+    "state", "data", "training_times", "__call__", "score",
+    "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest",
 }  # fmt: skip
 #: Arguments that name a file to be read.
 FILES = {"path", "weights"}
@@ -280,7 +288,8 @@ ARGUMENTS: dict[str, str] = {
     "correct_x0": "flowsolve.clip()", "conditioning": "{}", "eta": "0.5",
     "coordinates": "coordinates.DATA", "rtol": "0.125", "atol": "0.125", "label": "3",
     "checkpoint": "copied('run.pt')", "options": "{}", "labels": "torch.tensor([0, 1])",
-    "null": "10", "data": "X", "steps": "2", "each": "LEVELS", "seconds": "100.0",
+    "null": "10", "data": "X", "k": "1", "out": "0.5 * X", "steps": "2", "each": "LEVELS",
+    "seconds": "100.0",
 }  # fmt: skip
 SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.compare": {"solvers": "('ddim',)", "nfe": "(2,)", "reference": "X", "start": "X"},
@@ -322,9 +331,7 @@ SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.CLD().at": {"variable": "'t'"},
     "flowsolve.Blurring(4).at": {"variable": "'t'"},
     "flowsolve.Blurring(4).state_shape": {"shape": "(4, 4)"},
-    "flowsolve.Plan": {"program": "PLAN.program"},
     "MODEL.rows": {"n": "2"},
-    "MODEL.times": {"levels": "LEVELS"},
     "VP.level": {"t": "0.5"},
 }  # fmt: skip
 SPECIAL["training.l_gamma"]["levels"] = SPECIAL["training.bound"]["levels"]
@@ -346,6 +353,7 @@ RECEIVERS = (
     "VP", "processes.VP.cosine()", "TABLE", "flowsolve.EDM()", "flowsolve.VE()",
     "flowsolve.SubVP()", "flowsolve.RectifiedFlow()", "flowsolve.TrigFlow()", "flowsolve.CLD()",
     "flowsolve.Blurring(4)", "MODEL", "LAW", "MIXTURE", "PLAN", "comparison()",
+    "PLAN.push(MODEL, start=X)",
     "grids.Uniform()", "grids.Karras()", "grids.Beta()", "grids.Logistic()", "grids.Shifted()",
     "grids.Explicit((1.0, 0.5, 0.0))",
     *(f"parametrizations.{name}()" for name in ("Eps", "X0", "V", "Velocity", "Score", "F", "SCM")),
@@ -366,6 +374,7 @@ USES: tuple[tuple[type, str], ...] = (
     (Denoiser, "ran({})"),
     (flowsolve.Parametrization, "ran(Denoiser(net, VP, {}, (2,)))"),
     (flowsolve.Plan, "ran(MODEL, solver={}, nfe=None)"),
+    (Push, "pushed({})"),
     (solvers.Tableau, "solved(solvers.RungeKutta({}))"),
     (solvers.Polynomial, "solved(solvers.Multistep({}))"),
     (solvers.Starter, "solved(solvers.Multistep(solvers.Polynomial(2), starter={}))"),
@@ -384,6 +393,9 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         "rules", "descend", "singular", "shadow", "filler", "integrate", "methods", "examples",
         "operators", "signal_and_noise", "signal_and_noise_rates", "fractions", "indices",
         "values", "rounding", "trace", "cases", "denoiser", "cell", "title", "mix", "replaceable"),
+    "the parts of an evaluation, called at each step with what the run has made": (
+        "evaluate", "evaluate_both", "input", "output", "times", "linear"),
+    "made by flowsolve.plan, Plan.load and Plan.trace": ("Plan",),
     "its arguments are those of Denoiser": ("Exact",),
     "to be derived from": ("VariableGrid",),
     "a network, not called by itself": ("Residual", "Attention", "UNet", "forward"),
