@@ -73,7 +73,7 @@ ENDLESS = {"seconds", "sigma", "value", "t"}
 SYNONYMS = {
     "net": "network", "rows": "row solver name family source", "each": "level", "solvers": "solver",
     "level": "t", "value": "sigma lambda flow_time t", "s": "level t", "t": "level",
-    "levels": "level t", "text": "grid",
+    "levels": "level t", "x": "among y", "x0": "eps",
 }  # fmt: skip
 
 
@@ -175,7 +175,8 @@ def passes_for(label: str, name: str, hint: Any) -> set[str]:
     """What values of an annotation are: words of :data:`ODD`."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return passes_for(label, name, parts[0])
+        endless = any(getattr(must, "infinite", False) for must in parts[1:])
+        return passes_for(label, name, parts[0]) | ({"infinite"} if endless else set())
     if origin in (typing.Union, types.UnionType):
         return set().union(*(passes_for(label, name, part) for part in parts))
     if origin is typing.Literal:
@@ -257,6 +258,8 @@ def each_argument() -> Iterator[Call]:
             for given, passes, same in odd_values(here):
                 if given in odd.LONG.get(f"{label} {name}", ()):
                     continue
+                if given == "MODEL" and "function" in passes_for(label, name, known.get(name, Any)):
+                    continue  # it may be called, with other arguments
                 line = written(label, function, base | {name: given})
                 may = passes is None or may_be(label, name, known.get(name, Any), given, passes)
                 yield Call(label, name, given, line, plain if same else "", may)
@@ -271,7 +274,12 @@ def odd_values(here: str) -> Iterator[tuple[str, str | None, bool]]:
     for kind, turned in TURNED.items():
         if isinstance(value, kind) and not isinstance(value, bool):
             for how, same in turned.items():
-                yield how.format(here), None, same
+                given = how.format(here)
+                try:
+                    made = evaluate(given)
+                except (TypeError, ValueError):  # there is no array of ragged rows
+                    continue
+                yield given, None, same and (kind is not float or bool(made == value))
     for name in DAMAGED:
         if f"copied('{name}')" == here:
             stem, suffix = name.split(".")
@@ -509,7 +517,7 @@ def refused(call: Call, error: BaseException) -> tuple[str, str]:
 
 #: Words that say what was expected.
 EXPECTED = ("expected", "Did you mean", "Known:", "cannot", "must", "; use", "need", "wrap", "only",
-            "at most", "outside", "unless", "instead")  # fmt: skip
+            "at most", "outside", "unless", "instead", "move", "is no", "is empty")  # fmt: skip
 
 
 def raised_by_us(error: BaseException) -> bool:
