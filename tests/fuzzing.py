@@ -100,6 +100,11 @@ def evaluate(line: str) -> Any:
     return eval(line, vars(odd))
 
 
+def called(value: Any) -> bool:
+    """Whether it is a function, or a class that has instances."""
+    return inspect.isfunction(value) or (inspect.isclass(value) and not inspect.isabstract(value))
+
+
 @functools.cache
 def public() -> dict[str, Any]:
     """The public callables that are called here, by the expression that is called."""
@@ -109,9 +114,7 @@ def public() -> dict[str, Any]:
         own = [n for n, v in vars(module).items() if getattr(v, "__module__", 0) == module.__name__]
         for name in getattr(module, "__all__", own):
             value = getattr(module, name)
-            if name[0] == "_" or name in NOT_CALLED or not callable(value) or id(value) in seen:
-                continue
-            if inspect.isclass(value) and inspect.isabstract(value):
+            if name[0] == "_" or name in NOT_CALLED or id(value) in seen or not called(value):
                 continue
             if inspect.signature(value).parameters:
                 seen.add(id(value))

@@ -235,7 +235,8 @@ ODD: dict[str, str] = {
 #: What a good value may become, by its type; True where the result is to stay the same.
 TURNED: dict[type, dict[str, bool]] = {
     int: {"np.int64({})": True, "np.int32({})": True, "torch.tensor({})": True},
-    float: {"np.float64({})": True, "np.float32({})": True, "torch.tensor({}, dtype=torch.float64)": True},
+    float: {"np.float64({})": True, "np.float32({})": True,
+            "torch.tensor({}, dtype=torch.float64)": True},
     str: {"({})[:-1]": False, "({})[::-1]": False, "({}).swapcase()": False, "[{}]": False,
           "np.str_({})": True},
     tuple: {"list({})": True, "({})[::-1]": False, "({})[:1]": False, "({}) * 2": False,
