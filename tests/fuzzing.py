@@ -73,7 +73,7 @@ ENDLESS = {"seconds", "sigma", "value", "t"}
 SYNONYMS = {
     "net": "network", "rows": "row solver name family source", "each": "level", "solvers": "solver",
     "level": "t", "value": "sigma lambda flow_time t", "s": "level t", "t": "level",
-    "levels": "level t", "x": "among y", "x0": "eps",
+    "levels": "level t", "x": "among y", "x0": "eps", "out": "network",
 }  # fmt: skip
 
 
@@ -258,21 +258,21 @@ def each_argument() -> Iterator[Call]:
         for name in parameters:
             here = good(label, name)
             plain = written(label, function, base | {name: here}) if here else ""
-            for given, passes, same in odd_values(here):
+            callback = "function" in passes_for(label, name, known.get(name, Any))
+            for given, passes, same in odd_values(here, callback):
                 if given in odd.LONG.get(f"{label} {name}", ()):
                     continue
-                if given == "MODEL" and "function" in passes_for(label, name, known.get(name, Any)):
-                    continue  # it may be called, with other arguments
                 line = written(label, function, base | {name: given})
                 may = passes is None or may_be(label, name, known.get(name, Any), given, passes)
                 yield Call(label, name, given, line, plain if same else "", may)
 
 
-def odd_values(here: str) -> Iterator[tuple[str, str | None, bool]]:
+def odd_values(here: str, takes_functions: bool) -> Iterator[tuple[str, str | None, bool]]:
     """Odd values in the place of a good one: each with what it passes for (None: who knows), and
     whether it is the same value."""
     for given, passes in ODD.items():
-        yield given, passes, False
+        if not (given == "MODEL" and takes_functions):  # it may be called, with other arguments
+            yield given, passes, False
     value = evaluate(here) if here else None
     for kind, turned in TURNED.items():
         if isinstance(value, kind) and not isinstance(value, bool):
@@ -282,7 +282,7 @@ def odd_values(here: str) -> Iterator[tuple[str, str | None, bool]]:
                     made = evaluate(given)
                 except (TypeError, ValueError):  # there is no array of ragged rows
                     continue
-                yield given, None, same and (kind is not float or bool(made == value))
+                yield given, None, same and (kind is not float or float(made) == value)
     for name in DAMAGED:
         if f"copied('{name}')" == here:
             stem, suffix = name.split(".")
@@ -299,7 +299,8 @@ def options() -> Iterator[Call]:
         start = f"flowsolve.solve(MODEL, solver={row.name!r}, nfe={nfe}, n=2, seed=0"
         for name, value in solvers.options_of(row.solver).items():
             plain = f"{start}, {name}={value!r})"
-            for given, passes, same in odd_values(repr(value)):
+            callback = "function" in passes_for(label, name, known[name])
+            for given, passes, same in odd_values(repr(value), callback):
                 line = f"{start}, {name}={given})"
                 may = passes is None or may_be(label, name, known[name], given, passes)
                 yield Call(label, name, given, line, plain if same else "", may)
