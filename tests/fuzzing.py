@@ -73,7 +73,7 @@ ENDLESS = {"seconds", "sigma", "value", "t"}
 SYNONYMS = {
     "net": "network", "rows": "row solver name family source", "each": "level", "solvers": "solver",
     "level": "t", "value": "sigma lambda flow_time t", "s": "level t", "t": "level",
-    "levels": "level t", "x": "among y", "x0": "eps", "out": "network",
+    "levels": "level t", "x": "among y", "x0": "eps", "out": "network", "options": "option",
 }  # fmt: skip
 
 
@@ -282,7 +282,8 @@ def odd_values(here: str, takes_functions: bool) -> Iterator[tuple[str, str | No
                     made = evaluate(given)
                 except (TypeError, ValueError):  # there is no array of ragged rows
                     continue
-                yield given, None, same and (kind is not float or float(made) == value)
+                equal = kind is not float or float(made) == value
+                yield given, None, same and equal and "np.array(('" not in given
     for name in DAMAGED:
         if f"copied('{name}')" == here:
             stem, suffix = name.split(".")
@@ -445,7 +446,7 @@ def use(result: Any) -> Any:
 
 def mapped(call: Call) -> bool:
     """Whether a result is as the tensor that was given."""
-    tensor = re.search(r"math\.nan$|math\.inf$|1e30$|meta|sparse", call.given)
+    tensor = re.search(r"math\.nan\)?$|math\.inf$|1e30$|meta|sparse", call.given)
     return tensor is not None and call.label.rpartition(".")[2] in odd.MAPS
 
 

@@ -290,7 +290,7 @@ ARGUMENTS: dict[str, str] = {
     "coordinates": "coordinates.DATA", "rtol": "0.125", "atol": "0.125", "label": "3",
     "checkpoint": "copied('run.pt')", "options": "{}", "labels": "torch.tensor([0, 1])",
     "null": "10", "data": "X", "k": "1", "out": "0.5 * X", "steps": "2", "each": "LEVELS",
-    "seconds": "100.0",
+    "seconds": "100.0", "evaluations": "2",
 }  # fmt: skip
 SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.compare": {"solvers": "('ddim',)", "nfe": "(2,)", "reference": "X", "start": "X"},
