@@ -74,6 +74,7 @@ SYNONYMS = {
     "net": "network", "rows": "row solver name family source", "each": "level", "solvers": "solver",
     "level": "t", "value": "sigma lambda flow_time t", "s": "level t", "t": "level",
     "levels": "level t", "x": "among y", "x0": "eps", "out": "network", "options": "option",
+    "model": "x0 start data",
 }  # fmt: skip
 
 
@@ -396,6 +397,8 @@ def leaves(value: Any, where: str = "", depth: int = 6) -> Iterator[tuple[str, A
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
+    elif dataclasses.is_dataclass(value) and type(value).__module__.startswith("flowsolve"):
+        parts = [(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)]
     elif type(value).__module__.startswith("flowsolve"):
         slots = getattr(type(value), "__slots__", ())
         names = [*slots, *getattr(value, "__dict__", ())]

@@ -213,7 +213,7 @@ ODD: dict[str, str] = {
     "-1e300": "number",
     "math.nan": "",
     "np.float32('nan')": "",
-    "torch.tensor(math.nan)": "",
+    "torch.tensor(math.nan)": "tensor",
     "math.inf": "infinite",
     "-math.inf": "infinite",
     "fractions.Fraction(1, 2)": "number",
@@ -395,7 +395,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
         "operators", "signal_and_noise", "signal_and_noise_rates", "fractions", "indices",
         "values", "rounding", "trace", "cases", "denoiser", "cell", "title", "mix", "replaceable"),
     "the parts of an evaluation, called at each step with what the run has made": (
-        "evaluate", "evaluate_both", "input", "output", "times", "linear"),
+        "evaluate", "evaluate_both", "input", "output", "times", "linear", "label"),
     "made by flowsolve.plan, Plan.load and Plan.trace": ("Plan",),
     "its arguments are those of Denoiser": ("Exact",),
     "to be derived from": ("VariableGrid",),
