@@ -64,7 +64,8 @@ def solve(
             (default 20). Adaptive solvers take it as a cap (default 5000).
         grid: a name ("karras", "karras(rho=5)"), a :mod:`flowsolve.grids` object, or a decreasing
             sequence of times, used as given. By default what the solver's name brings, as "auto"
-            does, else Karras for EDM and VE, uniform on a table, quadratic in time otherwise.
+            does, else Karras for EDM and VE, quadratic in time otherwise, on a table from its
+            last entry.
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run
             ends on clean data, with the x̂0 of its last evaluation, unless ``span`` says otherwise.
         n: number of samples, if ``start`` is not given; by default as many as the model has rows of

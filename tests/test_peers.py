@@ -479,3 +479,30 @@ class TestTorchode:
         assert gap(lambda x: self.solve(model, x, span, 1e-4)) < 1e-14
         assert gap(ours("adaptive")) < 1e-14
         assert 1e-6 < gap(ours("dopri5")) < 1e-3
+
+
+@pytest.mark.parametrize("steps", [7, 10, 20, 33])
+@pytest.mark.parametrize(
+    "name",
+    [f"{kind}Multistep" for kind in ("DEIS", "DPMSolver", "UniPC")]
+    + ["DPMSolverSinglestep", "SASolver"],
+)
+def test_class_names_stand_for_the_class_s_own_timesteps(name, steps):
+    """ "linspace" of these classes is not that of the others: n + 1 places, and the last left
+    out."""
+    name += "Scheduler"
+    scheduler = peers.scheduler_class(name)()
+    scheduler.set_timesteps(steps)
+    meant = flowsolve.solvers.find_solver(name)[1]
+    levels = flowsolve.grids.find_grid(meant, peers.TABLE).levels(peers.TABLE, steps)
+    assert [level.t for level in levels[:-1]] == scheduler.timesteps.tolist()
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDPM", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete"])
+def test_class_names_of_the_others(name):
+    scheduler = peers.scheduler_class(f"{name}Scheduler")()
+    scheduler.set_timesteps(10)
+    meant = flowsolve.solvers.find_solver(f"{name}Scheduler")[1]
+    levels = flowsolve.grids.find_grid(meant, peers.TABLE).levels(peers.TABLE, 10)
+    theirs = dict.fromkeys(scheduler.timesteps.tolist())  # Heun's have each twice
+    assert [level.t for level in levels[:-1]] == [*theirs]

@@ -5,8 +5,8 @@ run that ends on clean data makes its last evaluation at the last noisy level, s
 n noisy levels and put the clean one after them. Two kinds need no care about it: an explicit
 sequence, used as given, and grids in a time that reaches zero noise.
 
-Levels that coincide (two table indices rounded to one, say) are merged: a zero step changes nothing
-and costs an evaluation.
+Table indices that are rounded to one are moved apart. Other levels that coincide are merged: a zero
+step changes nothing and costs an evaluation.
 """
 
 import importlib
