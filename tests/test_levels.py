@@ -120,6 +120,8 @@ def test_rounding_of_float32_is_found(name):
         for sigma in (top * (1.0 + 5e-6), float(np.float32(top)), math.nextafter(top, INF)):
             assert process.at("sigma", sigma).sigma == pytest.approx(top, rel=1e-6)
         assert process.at("lambda", -math.log(top) - 1e-6).sigma == pytest.approx(top, rel=1e-5)
+    one = flowsolve.EDM(sigma_max=1.0)  # λ is 0 there
+    assert one.at("lambda", -1e-7) == one.start
 
 
 @pytest.mark.parametrize("entries", [1000, 4000])

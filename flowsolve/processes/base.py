@@ -31,8 +31,8 @@ O_co = TypeVar("O_co", bound=Operator, covariant=True)
 
 #: A number, perhaps infinite.
 Number = Annotated[float, Must(lambda v: True, "a number", infinite=True)]
-#: How far beyond the noisiest level a number of another library may lie, of its size: what float32
-#: leaves of a product of a thousand. And beyond clean data: what it leaves of a difference.
+#: How far beyond the noisiest level a number of another library may lie, of the whole range: what
+#: float32 leaves of a product of a thousand. And beyond clean data: what it leaves of a difference.
 ROUNDED, LEFT = 1e-5, 2.0**-23
 #: Every process class that has been defined.
 KNOWN: list[type[Process]] = []
@@ -198,7 +198,7 @@ def within(process: Process, name: str, value: float, noisy: float, clean: float
     low, high = (clean, noisy) if clean < noisy else (noisy, clean)
     if low <= value <= high:
         return value
-    size = abs(noisy) if math.isfinite(noisy) else 1.0
+    size = high - low if math.isfinite(high - low) else 1.0
     if abs(value - noisy) <= ROUNDED * size:
         return noisy
     if abs(value - clean) <= LEFT * size:
