@@ -259,7 +259,7 @@ def test_float32_follows_float64():
         ({"rtol": 0.0}, ValueError, "rtol=0.0: expected a positive number"),
         ({"atol": -1.0}, ValueError, "atol=-1.0: expected a positive number"),
         ({"rtol": float("nan")}, ValueError, "rtol=nan"),
-        ({"atol": "1e-3"}, ValueError, "atol='1e-3'"),
+        ({"atol": "1e-3"}, TypeError, "atol='1e-3'"),
         (
             {"tol": 1e-3},
             TypeError,

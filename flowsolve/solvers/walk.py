@@ -12,7 +12,7 @@ from ..processes import Level, Process, Variable, numbers
 
 
 def _mu(level: Level) -> float:
-    return 0.0 if level.pure_noise else math.log1p(1.0 / level.sigma)
+    return 0.0 if level.pure_noise else math.inf if level.clean else math.log1p(1.0 / level.sigma)
 
 
 def _sigma(mu: Any) -> Any:
