@@ -86,6 +86,13 @@ for k in range(kills):
     assert (where / "digits.safetensors").read_bytes() == whole, "other weights"
     assert torch.load(where / "checkpoint.pt", weights_only=True)["losses"] == losses
 
+# Two at a time: one is refused, unless it came after the other's end.
+where = folder / "both"
+pids = [train(where), train(where)]
+assert sorted(map(ended, pids)) in ([0, 2], [0, 0]), "both failed"
+assert names(where) == ["checkpoint.pt", "digits.safetensors"], names(where)
+assert (where / "digits.safetensors").read_bytes() == whole, "other weights by two"
+
 plans = [flowsolve.plan("unipc3", flowsolve.VP(), nfe=nfe) for nfe in (5, 40)]
 x = torch.zeros(9, 1, 8, 8)
 

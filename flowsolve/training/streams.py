@@ -88,6 +88,8 @@ def borrowed(device: torch.device) -> Iterator[Sequence[torch.Generator]]:
         torch.cuda.init()
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
     with _LOCK:
         for each in generators:
             users, before = _BORROWED.get(each.device, (0, None))
