@@ -125,8 +125,7 @@ class Denoiser:
 
     @property
     def state_shape(self) -> tuple[int, ...]:
-        """The shape of one sample's state: ``shape``, unless the process has more than the data in
-        it."""
+        """The shape of a sample's state: ``shape``, unless the process has more than the data."""
         return self.process.state_shape(self.data_shape)
 
     @property
@@ -146,6 +145,7 @@ class Denoiser:
         object.__setattr__(model, "dtype", self.net_dtype)
         return model
 
+    @checked
     def given(self, *, per_sample: Sequence[str] | None = None, **conditioning: Any) -> Denoiser:
         """The same model with keyword arguments for its network, ``model.given(y=labels)``.
 
@@ -158,14 +158,14 @@ class Denoiser:
                 would have to cut one that may have rows is refused; ``[]`` says that none has.
             **conditioning: the arguments.
 
-        Raises:
-            ValueError: for names that lead nowhere.
+        Raises ValueError for names that lead nowhere.
         """
         names = self.per_sample
         if per_sample is not None:
             names = tuple(dict.fromkeys((*(names or ()), *per_sample)))
         return replace(self, conditioning={**self.conditioning, **conditioning}, per_sample=names)
 
+    @checked
     def rows(self, rows: slice | Int[Tensor, "k"]) -> Denoiser:
         """The model for some of the samples, a slice of them or their indices."""
         if not self.per_sample:
@@ -177,10 +177,7 @@ class Denoiser:
 
     def linear(self, level: Level) -> Linear:
         """The coefficients of (x̂0, ε̂) in (x, o) at ``level``, o what :meth:`evaluate` returns.
-
-        Raises:
-            ValueError: at a level where the prediction determines nothing, as "eps" at pure noise.
-        """
+        Raises ValueError where that determines nothing, as "eps" does at pure noise."""
         return self.answers.coefficients(self.process, level)
 
     @property
@@ -204,10 +201,9 @@ class Denoiser:
     def evaluate(
         self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> Float[Tensor, "n *state"]:
-        """One evaluation of the network: its output o in the state's shape and dtype (and, with
-        ``correct_x0``, the corrected x̂0). ``times`` is what :meth:`times` gives for ``level``, if
-        the caller has it. Raises TypeError or ValueError for an output that is no tensor of x's
-        shape."""
+        """One evaluation of the network: its output o in the state's shape and dtype, or, with
+        ``correct_x0``, the corrected x̂0; ``times`` is what :meth:`times` gives for ``level``.
+        Raises TypeError or ValueError for an output that is no tensor of x's shape."""
         return self.evaluate_both(x, level, times)[0]
 
     def evaluate_both(
@@ -225,7 +221,7 @@ class Denoiser:
         dtype = self.net_dtype
         if scale is None and (dtype is None or dtype is x.dtype):
             return x.clone()  # the network may work in place
-        return (x if scale is None else scale @ x).to(dtype)
+        return (x if scale is None else scale @ x).to(dtype or x.dtype)
 
     def output(
         self, out: Any, x: Float[Tensor, "n *state"], level: Level
@@ -243,11 +239,12 @@ class Denoiser:
         network.check_like(x0, x)
         return x0.to(x.dtype), spread
 
+    @checked
     def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:
         """The prediction (x̂0, ε̂) at a state ``x`` of shape (batch, *shape) on ``level`` (or at
-        that time)."""
-        if not isinstance(level, Level):
-            level = self.process.level(level)
-        linear = self.linear(level)
+        that time), in float32 at least."""
+        network.check_state("x", x, self.process, self.shape and self.state_shape, self.device)
+        level = level if isinstance(level, Level) else self.process.level(level)
+        linear, x = self.linear(level), x.to(torch.promote_types(x.dtype, torch.float32))
         both = (x, self.evaluate(x, level))
         return Prediction(*(combine(pair, both) for pair in linear))

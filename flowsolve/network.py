@@ -198,6 +198,34 @@ def in_shape(
     return out, spread
 
 
+def check_state(
+    name: str,
+    x: Any,
+    process: Process,
+    shape: tuple[int, ...] | None,
+    device: torch.device | None,
+    data: bool = False,
+) -> None:
+    """Raise TypeError or ValueError, naming it ``name``, unless ``x`` is floating-point of shape
+    (n, *shape), where the network is; of a shape of None, any that the process has for its states,
+    or for ``data``."""
+    expected = f"(n, {', '.join(map(str, shape))})" if shape is not None else "(n, *shape)"
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
+    if x.layout is not torch.strided:
+        raise TypeError(
+            f"{name} is a tensor of {x.layout}; expected a dense one: {name}.to_dense()"
+        )
+    if x.ndim >= 2 and shape is None:
+        inner = tuple((x if data else process.data(x)).shape[1:])
+        shape = inner if data else process.state_shape(inner)
+    if shape is None or tuple(x.shape[1:]) != shape or x.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
+    if x.is_meta or (device is not None and x.device != device):
+        raise ValueError(f"{name} is on {x.device}, the network on {device}; move one to the other")
+
+
 def check_like(x0: Any, x: Tensor) -> None:
     """Raise ValueError unless a corrected x̂0 is a real tensor of the shape of ``x``."""
     if isinstance(x0, Tensor) and x0.shape == x.shape and x0.is_floating_point():

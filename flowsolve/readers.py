@@ -227,7 +227,10 @@ def _sequence(origin: Any, arguments: tuple[Any, ...]) -> Reader:
             raise TypeError
         if getattr(value, "ndim", 1) != 1:
             raise TypeError
-        items = list(value.tolist() if hasattr(value, "tolist") and numbers else value)
+        try:
+            items = list(value.tolist() if hasattr(value, "tolist") and numbers else value)
+        except (RuntimeError, NotImplementedError):  # without values, as on the meta device
+            raise TypeError from None
         if fixed and len(items) != len(parts):
             raise ValueError
         every = parts if fixed else parts * len(items)

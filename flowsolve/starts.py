@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from . import network
 from .checked import Must
 from .denoiser import Denoiser
 from .noise import normal
@@ -31,19 +32,7 @@ def check_state(
     """``x`` of shape (n, *shape), in a dtype of the model's states; of a shape of None, any that
     the process has for its states, or for ``data``. Raises TypeError or ValueError naming it
     ``name``."""
-    expected = f"(n, {', '.join(map(str, shape))})" if shape is not None else "(n, *shape)"
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} is {kind}; expected a floating-point tensor of shape {expected}")
-    if x.ndim >= 2 and shape is None:
-        inner = tuple((x if data else model.process.data(x)).shape[1:])
-        shape = inner if data else model.process.state_shape(inner)
-    if shape is None or tuple(x.shape[1:]) != shape or x.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; expected {expected} with n >= 1")
-    if x.is_meta or (model.device is not None and x.device != model.device):
-        raise ValueError(
-            f"{name} is on {x.device}, the network on {model.device}; move one to the other"
-        )
+    network.check_state(name, x, model.process, shape, model.device, data)
     least = torch.float32 if model.process.scalar else torch.float64
     return x if x.dtype == torch.float64 else x.to(least)
 
