@@ -17,7 +17,7 @@ from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
 from .continuing import check_rest
 from .denoiser import Denoiser
-from .noise import check_seed, normal
+from .noise import Seed, check_seeds, normal
 from .plans import Plan
 from .processes import Level, Process
 from .readers import Later
@@ -42,7 +42,7 @@ def solve(
     span: Span = (None, None),
     n: Count | None = None,
     start: Annotated[Float[Tensor, "n *state"] | Solution | None, Later("check_state")] = None,
-    seed: Annotated[int | None, Later("noise.check_seed")] = None,
+    seed: Annotated[Seed | None, Later("noise.check_seeds")] = None,
     first: Number = 0,
     noise: Noise | None = None,
     keep: Keep | Iterable[Keep] | None = None,
@@ -68,8 +68,8 @@ def solve(
             last entry.
         span: (noisy, quiet): the times between which to run, None for the process's own ends. A run
             ends on clean data, with the x̂0 of its last evaluation, unless ``span`` says otherwise.
-        n: number of samples, if ``start`` is not given; by default as many as the model has rows of
-            conditioning (``model.given(..., per_sample=...)``), else 1.
+        n: number of samples, if neither ``start`` nor a list of seeds is given; by default as many
+            as the model has rows of conditioning (``model.given(..., per_sample=...)``), else 1.
         start: the states to start from, at the first level, (n, *shape) or, where that is more, (n,
             *state_shape); by default drawn from the process's prior. Or the :class:`Solution` of a
             run that ``callback`` stopped: that run goes on, with what the solver remembers and the
@@ -77,8 +77,9 @@ def solve(
             to ``span``, ``first``) is left out, or said again as it was; ``nfe`` and ``grid`` of
             the new solution are those of its part. From another state it goes on if ``start.x``
             has been changed.
-        seed: sample i's start and noise depend on (seed, i) alone. None draws a seed, see
-            ``Solution.seed``.
+        seed: sample i's start and noise depend on (seed, i) alone, the noise of a step on the time
+            it begins at as well. A sequence has a seed for each sample, whose start and noise are
+            what that seed gives its sample 0. None draws a seed, see ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
         noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the
             run, in the states' shape.
@@ -107,17 +108,18 @@ def solve(
     else:
         how = (model.process, solver, nfe, grid, span, options)
         run = checks.check_layout(*how, arguments=_arguments(solve, sample))
-    drawn = start is None or (noise is None and run.plan is not None and run.plan.draws > 0)
-    used = check_seed(seed) if drawn else None
+    seed = None if seed is None else check_seeds(seed)
+    drawn = start is None or (noise is None and (run.plan is None or run.plan.draws > 0))
+    used = check_seeds(seed) if drawn else None
     if start is not None:
         start = check_state(model, "start", start, model.shape and model.state_shape)
         n = len(start)
-    n = n or checks.samples_of(model, first)
+    n = _count(model, n, seed, first)
     model = checks.check_rows(model.in_run(), first, n)
     x = _begin(model, run.levels[0], n, start, used, first, device)
     kept, draw = (
         frozenset([keep] if isinstance(keep, str) else keep or ()),
-        draws(noise, x, used, first),
+        draws(noise, x, used, first, run.plan and run.plan.places, run.levels[0]),
     )
     how = (kept, callback, progress, differentiable, first, rest)
     return integrate(model, run, x, nfe, draw, used, *how)
@@ -136,7 +138,7 @@ def sample(
     *,
     n: Count | None = None,
     batch_size: Count | None = None,
-    seed: Annotated[int | None, Later("noise.check_seed")] = None,
+    seed: Annotated[Seed | None, Later("noise.check_seeds")] = None,
     first: Number = 0,
     **arguments: Any,
 ) -> Float[Tensor, "n *shape"]:
@@ -157,13 +159,18 @@ def sample(
                 f"{name} and batch_size cannot be combined: split {name} yourself and call once "
                 "for each part"
             )
-    n, seed = n or checks.samples_of(model, first), check_seed(seed)
+    seed = check_seeds(seed)
+    n = _count(model, n, seed, first)
     if model.per_sample is None:
         conditions.check_known(model.conditioning, first, n, f"batch_size={batch_size}")
         model = model.given(per_sample=[])
     parts = [(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+    seeds = [seed if isinstance(seed, int) else seed[i:j] for i, j in parts]
     return torch.cat(
-        [solve(model, n=j - i, seed=seed, first=first + i, **arguments).x for i, j in parts]
+        [
+            solve(model, n=j - i, seed=own, first=first + i, **arguments).x
+            for (i, j), own in zip(parts, seeds, strict=True)
+        ]
     )
 
 
@@ -205,12 +212,23 @@ def plan(
     return laid
 
 
+def _count(model: Denoiser, n: int | None, seed: Seed | None, first: int) -> int:
+    """How many samples a call is for."""
+    if seed is None or isinstance(seed, int):
+        return checks.samples_of(model, first) if n is None else n
+    if n is not None and len(seed) != n:
+        raise ValueError(
+            f"seed has {len(seed)} numbers; expected an integer, or one for each of the {n} samples"
+        )
+    return len(seed)
+
+
 def _begin(
     model: Denoiser,
     level: Level,
     n: int,
     start: Tensor | None,
-    seed: int | None,
+    seed: Seed | None,
     first: int,
     device: Device | None,
 ) -> Tensor:

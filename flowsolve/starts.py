@@ -11,7 +11,8 @@ from torch import Tensor
 from . import network
 from .checked import Must
 from .denoiser import Denoiser
-from .noise import normal
+from .noise import Place, Seed, Stream
+from .processes import Level
 from .readers import Later
 from .typing import Float
 
@@ -37,13 +38,24 @@ def check_state(
     return x if x.dtype == torch.float64 else x.to(least)
 
 
-def draws(noise: Noise | None, x: Tensor, seed: int | None, first: int) -> Callable[[int], Tensor]:
-    """The k-th draw of a run from ``x``: the caller's, or of the streams of ``seed``."""
+def draws(
+    noise: Noise | None,
+    x: Tensor,
+    seed: Seed | None,
+    first: int,
+    places: Sequence[Place] | None,
+    begin: Level,
+) -> Callable[[int], Tensor]:
+    """The k-th draw of a run from ``x`` on the level ``begin``: the caller's, or of the streams of
+    ``seed`` at the k-th of its ``places`` (None where they depend on the data)."""
     if noise is None:
-        samples = range(first, first + len(x))
-        # The caller's start is as good as draw 0 of the streams, so steps use draws 1, 2, ...
-        # either way.
-        return lambda k: normal(seed or 0, samples, k + 1, x.shape[1:], x.dtype, x.device)
+        if seed is None:  # no start is drawn and no step draws
+            return lambda k: x
+        stream = Stream(seed, range(first, first + len(x)), x.shape[1:], x.dtype, x.device)
+        if places is not None:
+            return stream.along(places)
+        # Where the steps are depends on the data: all the draws have their place at the beginning.
+        return lambda k: stream.at(Place(begin.t, k))
 
     def draw(k: int) -> Tensor:
         try:

@@ -35,7 +35,7 @@ def test_a_name_is_a_solver_and_a_grid(name, solver, grid):
         )
 
 
-@pytest.mark.parametrize("name", [*names.LABELS, *names.CLASSES])
+@pytest.mark.parametrize("name", [*names.LABELS, *names.CLASSES, *names.FUNCTIONS])
 def test_every_name_runs(name):
     model = flowsolve.Denoiser(elementwise, PROCESSES["discrete"], "eps", (3,))
     budget = {} if name == "DPM adaptive" else {"nfe": 8}
@@ -46,14 +46,26 @@ def test_names_have_options_and_are_in_the_table():
     model = flowsolve.Denoiser(elementwise, PROCESSES["vp"], "eps", (3,))
     a, b = (flowsolve.sample(model, solver=s, eta=0.4, nfe=6, seed=0) for s in ("Euler a", "ddim"))
     assert torch.equal(a, b)
-    text = str(flowsolve.solver_table())
+    elsewhere = {name for row in flowsolve.solver_table() for name in row.elsewhere}
     for name, meant in (
         *names.LABELS.items(),
+        *names.FUNCTIONS.items(),
         *((name, pair[0]) for name, pair in names.CLASSES.items()),
     ):
-        assert name in text or not isinstance(meant, str), name
+        assert name in elsewhere or not isinstance(meant, str), name
     row = next(row for row in flowsolve.solver_table() if row.name == "dpmpp2m")
-    assert {"DPM++ 2M", "DPMSolverMultistepScheduler"} <= set(row.elsewhere)
+    assert {"DPM++ 2M", "dpmpp_2m", "DPMSolverMultistepScheduler"} <= set(row.elsewhere)
+
+
+@pytest.mark.parametrize("width", [80, 120, 1000])
+def test_the_table_fits_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = flowsolve.solver_table()
+    lines = str(table).splitlines()
+    assert len(lines) == len(table) + 1 and max(map(len, lines)) <= width
+    for row, line in zip(table, lines[1:], strict=True):
+        assert line.split()[:2] == [row.name, str(row.solver.order)]
+        assert width < 1000 or (row.source in line and all(name in line for name in row.elsewhere))
 
 
 def test_a_slip_gets_the_nearest_name():

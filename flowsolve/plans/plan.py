@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checked import checked
 from ..denoiser import Denoiser
-from ..noise import check_seed
+from ..noise import Place, Seed, check_seeds
 from ..output import write
 from ..parametrizations import Parametrization
 from ..processes import Level, Process
@@ -81,6 +81,11 @@ class Plan:
     def draws(self) -> int:
         """Fresh noises a run uses."""
         return self.program.draws
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where in the run each of them is drawn."""
+        return self.program.places
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -167,7 +172,7 @@ class Plan:
         process: Process | None = None,
         *,
         start: Annotated[Float[Tensor, "n *state"], Later("check_state")],
-        seed: Annotated[int | None, Later("check_seed")] = None,
+        seed: Annotated[Seed | None, Later("check_seeds")] = None,
         first: Number = 0,
         noise: Noise | None = None,
     ) -> Push:
@@ -195,8 +200,10 @@ class Plan:
             model = outside(model, process)
         self.check(model.process)
         x = check_state(model, "start", start, model.shape and model.state_shape)
-        used = check_seed(seed) if noise is None and self.draws else None
-        return Push(self.program, model, x, draws(noise, x, used, first), used)
+        seed = None if seed is None else check_seeds(seed)
+        used = check_seeds(seed) if noise is None and self.draws else None
+        drawn = draws(noise, x, used, first, self.places, self.levels[0])
+        return Push(self.program, model, x, drawn, used)
 
     def check(self, process: Process) -> None:
         """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ..coordinates import Coordinates
+from ..noise import Place
 from ..operators import Operator
 from ..processes import Level
 
@@ -75,6 +77,18 @@ class Program:
     def draws(self) -> int:
         """How many fresh noises are used."""
         return sum(isinstance(i, Draw) for i in self)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where in the run each draw is made."""
+        result, level, again = list[Place](), self.start, 0
+        for i in self:
+            if isinstance(i, Arrive):
+                level, again = i.level, 0
+            elif isinstance(i, Draw):
+                result.append(Place(level.t, again))
+                again += 1
+        return tuple(result)
 
     @property
     def names(self) -> dict[int, str]:

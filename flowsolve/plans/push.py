@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser
 from ..finite import finite, non_finite
+from ..noise import Seed
 from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
 from ..typing import Float
@@ -45,7 +46,7 @@ class Push:
         model: Denoiser,
         x: Tensor,
         noise: Callable[[int], Tensor],
-        seed: int | None,
+        seed: Seed | None,
     ) -> None:
         bound = bind(program, model.answers, model.process)
         self.seed, self.nfe = seed, 0

@@ -26,7 +26,7 @@ def integrate(
     x: Tensor,
     cap: int | None,
     draw: Callable[[int], Tensor],
-    seed: int | None,
+    seed: int | tuple[int, ...] | None,
     keep: frozenset[str] = frozenset(),
     callback: Callable[[State], Any] | None = None,
     progress: bool = False,

@@ -43,7 +43,8 @@ class Solution:
         nfe: denoiser evaluations spent, each of a whole batch.
         grid: the levels of the run, as far as it went. The last of a run that was stopped is where
             it was, between those asked for perhaps.
-        seed: what start and noise were drawn from; None if both were the caller's.
+        seed: what start and noise were drawn from, one number or one for each sample; None if both
+            were the caller's.
         path: with keep="path": the states on the grid, (steps + 1, n, *state), the start first.
         x0_path: with keep="x0": x̂0 of each evaluation, (nfe, n, *state); where a sample was not
             evaluated, its last.
@@ -56,7 +57,7 @@ class Solution:
     x: Float[Tensor, "n *shape"]
     nfe: int
     grid: tuple[Level, ...]
-    seed: int | None
+    seed: int | tuple[int, ...] | None
     path: Float[Tensor, "levels n *state"] | None = None
     x0_path: Float[Tensor, "nfe n *state"] | None = None
     stopped: bool = False

@@ -8,7 +8,7 @@ from .base import Hold, Solver
 from .budget import Step, drive
 from .churn import Churn
 from .ddim import DDIM
-from .descent import Ancestral, ExtendedSDE, ReverseSDE
+from .descent import Ancestral, Consistency, ExtendedSDE, ReverseSDE
 from .exponential import RES3, Exponential
 from .lookup import DEFAULT_NFE, find_solver, name_of
 from .multistep import GradientEstimation, Multistep, Starter
@@ -38,6 +38,7 @@ __all__ = [
     "Adaptive",
     "Ancestral",
     "Churn",
+    "Consistency",
     "EulerMaruyama",
     "Evaluation",
     "Evaluator",

@@ -36,12 +36,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from ..checked import Must, checked, read
-from ..coordinates import DATA
+from ..coordinates import DATA, Coordinates
 from ..errors import Unsuited
 from ..processes import Level, Process
-from .base import Hold, Shadow
+from .base import Hold, Shadow, Solver
 from .ddim import DDIM
-from .ode import Ode, Past, V
+from .ode import Evaluation, Ode, Past, V
 from .weights import itself
 from .wrapper import Wrapper, check_downward, raised
 
@@ -186,3 +186,28 @@ class ExtendedSDE(Descent):
     def _log_bracket(self, sigma: float) -> float:
         power = sigma**0.3
         return self.strength * (math.log(math.exp(power) + 10.0) if power < 50.0 else power)
+
+
+@dataclass(frozen=True)
+class Consistency(Solver):
+    """x̂0, and then all of the next level's noise anew: x_t = A_t x̂0 + R_t z (arXiv 2303.01469,
+    algorithm 1; 2310.04378).
+
+    For consistency models, which answer with the end of the state's own path. What other networks
+    answer, the mean of all data that may be behind the state, has too little variance, and more
+    steps do not mend that: the order is 0.
+    """
+
+    @property
+    def coordinates(self) -> Coordinates:
+        return DATA
+
+    @property
+    def order(self) -> int:
+        return 0
+
+    def step(self, ode: Ode[V], x: V, s: Level, t: Level, past: Past[V]) -> tuple[V, Past[V]]:
+        check_downward(self, s, t)
+        p = ode(x, s)
+        end = ode.move(x, s, replace(t, R=t.R * 0.0), p)
+        return end + t.R @ ode.noise(), (Evaluation(s, x, p, ode.coordinates), *past)

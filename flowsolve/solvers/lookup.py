@@ -73,6 +73,7 @@ def find_solver(
 
 def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid | str | None]:
     known = by_name()
+    name = name if name in known else name.removeprefix("sample_")  # k-diffusion's functions
     if name in known:
         return known[name], None
     if name == "auto":
@@ -83,7 +84,7 @@ def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid |
     elsewhere = aliases.known(name)
     if elsewhere is None:
         pairs = (f"{label} {word}" for label in aliases.LABELS for word in aliases.SCHEDULES)
-        choices = ["auto", *known, *aliases.LABELS, *aliases.CLASSES]
+        choices = ["auto", *known, *aliases.LABELS, *aliases.CLASSES, *aliases.FUNCTIONS]
         raise ValueError(unknown("solver", name, choices, pairs))
     meant, on = elsewhere
     return (known[meant] if isinstance(meant, str) else meant), on

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from .adaptive import Adaptive
 from .base import Solver
 from .churn import Churn
 from .ddim import DDIM
-from .descent import Ancestral, ExtendedSDE, ReverseSDE
+from .descent import Ancestral, Consistency, ExtendedSDE, ReverseSDE
 from .exponential import RES3, Exponential
 from .multistep import GradientEstimation, Multistep, Starter
 from .restart import Restart
@@ -157,6 +158,8 @@ _ROWS = (
     Row("edm", Churn(_HEUN), "stochastic", "arXiv 2206.00364, algorithm 2"),
     Row("restart", Restart(_HEUN), "stochastic", "arXiv 2306.14878"),
     Row("pc", PredictorCorrector(DDIM()), "stochastic", "arXiv 2011.13456, algorithms 4 and 5"),
+    Row("lcm", Consistency(), "stochastic",
+        "arXiv 2303.01469, algorithm 1; 2310.04378; for consistency models"),
     Row("euler_maruyama", EulerMaruyama(), "stochastic", "arXiv 2011.13456, eq. 6"),
     Row("adaptive", Adaptive(), "adaptive",
         "Hochbruck & Ostermann 2005, eq. 5.8, with an embedded order 2", ("dpm_adaptive",)),
@@ -183,7 +186,7 @@ def add(*rows: Row) -> None:
         if not isinstance(row, Row):
             raise TypeError(f"row={row!r}: expected a flowsolve.solvers.Row")
     names = [name for row in rows for name in (row.name, *row.aliases)]
-    taken = {*_KNOWN, "auto", *aliases.LABELS, *aliases.CLASSES}
+    taken = {*_KNOWN, "auto", *aliases.LABELS, *aliases.CLASSES, *aliases.FUNCTIONS}
     for k, name in enumerate(names):
         if name in taken or name in names[:k]:
             raise ValueError(f"name={name!r} is taken; expected one that no solver has")
@@ -199,37 +202,30 @@ add(*_ROWS)
 
 
 class Table(tuple[Row, ...]):
-    """The zoo as rows; prints as a table."""
+    """The zoo as rows; prints as a table, a line a row, as wide as the terminal."""
 
     def __str__(self) -> str:
-        head = "name order evaluations family coordinates,variable options source elsewhere"
-        titles = [word.replace(",", ", ") for word in head.split()]
-        return columns([titles, *(_cells(row) for row in self)])
+        head = ["name", "order", "nfe", "options; source; also known as"]
+        lines = columns([head, *(_cells(row) for row in self)], "<>>").splitlines()
+        width = max(60, shutil.get_terminal_size().columns)
+        return "\n".join(
+            line if len(line) <= width else line[: width - 1].rstrip(" ,;") + "…" for line in lines
+        )
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _cells(row: Row) -> list[str]:
-    options = ", ".join(f"{key}={value}" for key, value in options_of(row.solver).items())
-    evaluations = row.solver.evaluations
+    """The row in words; "nfe" is evaluations a step, "-" where the method decides."""
+    options = ", ".join(f"{key}={value:g}" for key, value in options_of(row.solver).items())
+    also = ", ".join((*row.aliases, *row.elsewhere))
     return [
-        ", ".join((row.name, *row.aliases)),
+        row.name,
         str(row.solver.order),
-        "adaptive" if evaluations is None else f"{evaluations} a step",
-        row.family,
-        _where(row.solver),
-        options or "-",
-        row.source,
-        ", ".join(row.elsewhere),
+        str(row.solver.evaluations or "-"),
+        "; ".join(filter(None, (options, row.source, also))),
     ]
-
-
-def _where(solver: Solver) -> str:
-    """The coordinates and the variable; and a corrector's, if it has its own."""
-    own, corrector = solver, getattr(solver, "corrector", None) or solver
-    places = [f"{part.coordinates!r}, {part.variable!r}" for part in (own, corrector)]
-    return "; ".join(dict.fromkeys(places))
 
 
 def solver_table() -> Table:
