@@ -267,6 +267,19 @@ def test_networks_draw_what_torch_s_generator_would_give_them():
     assert all(torch.equal(expected[name], x) for name, x in net.state_dict().items())
 
 
+def test_torch_s_modes_do_not_reach_the_training_of_digits(tmp_path):
+    plain = train_digits(tmp_path / "plain", steps=2, progress=False)
+    data.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            moded = train_digits(tmp_path / "moded", steps=2, progress=False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert plain["weights"].read_bytes() == moded["weights"].read_bytes()
+    assert not any(x.is_inference() for x in data())
+
+
 def test_a_folder_has_one_training_at_a_time(tmp_path):
     with alone(tmp_path / "digits.safetensors"):
         expected = rf"out='{tmp_path}' is another run's: process {os.getpid()}"

@@ -688,7 +688,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_torch_s_modes_do_not_reach_training(mode):
+def test_torch_s_modes_do_not_reach_training(mode, tmp_path):
     class Explicit(Small):  # a network of its own may ask for the defaults; this one does not
         def forward(self, x, time, label=None):
             return self.layers(torch.cat([x, time[:, None], time[:, None]], dim=1))
@@ -699,11 +699,13 @@ def test_torch_s_modes_do_not_reach_training(mode):
 
     (first, weights), (second, _) = made(), made()
     first.net.load_state_dict(weights), second.net.load_state_dict(weights)
-    plain = short(first, steps=6)
+    plain = short(first, steps=6, checkpoint=tmp_path / "plain.pt")
     with MODES[mode]():
-        moded = short(second, steps=6)
+        moded = short(second, steps=6, checkpoint=tmp_path / "moded.pt")
     assert_same(state(plain), state(moded))
     assert torch.equal(plain.losses, moded.losses) and moded.losses.dtype == torch.float32
+    # Each run may go on with what the other left.
+    assert_same(state(plain), state(short(first, steps=6, checkpoint=tmp_path / "moded.pt")))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Split(NamedTuple):
 
 
 @lru_cache
+@torch.inference_mode(False)  # whoever asks first: the data are everybody's
 def data() -> Split:
     """scikit-learn's copy of the UCI optical digits, 1,500 for training and 297 held out, the same
     split every time.

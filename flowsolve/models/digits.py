@@ -153,6 +153,7 @@ def train_digits(
             what = "is another run's" if isinstance(error, BlockingIOError) else "cannot be written"
             expected = f"{error.strerror}; expected a folder for each run"
             raise ValueError(f"out={str(out)!r} {what}: {expected}") from None
+        stack.enter_context(torch.inference_mode(False))
         with drawing(seed), torch.device("cpu"):
             net = made.network()
         trained = train(

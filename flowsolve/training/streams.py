@@ -61,8 +61,8 @@ def batch(
 
 
 class drawing(TorchFunctionMode):
-    """A block in which a new network draws its weights from a generator of its own: those that
-    torch's global one would give after ``torch.manual_seed(seed)``."""
+    """A block in which a new network draws its weights, in float32, from a generator of its own:
+    those that torch's global one would give after ``torch.manual_seed(seed)``."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -70,8 +70,10 @@ class drawing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = dict(kwargs or {})
-        if named.get("generator", self) is None:  # all of torch.nn.init can be given one
-            named["generator"] = self.random
+        # All of torch.nn.init can be given a generator, and modules ask for dtype=None.
+        for name, ours in (("generator", self.random), ("dtype", torch.float32)):
+            if named.get(name, self) is None:
+                named[name] = ours
         return func(*args, **named)
 
 
