@@ -49,13 +49,14 @@ def dynamic_threshold(quantile: Quantile = 0.995, least: Positive = 1.0) -> Corr
 def _clamp(
     low: float, high: float, x0: Float[Tensor, "n *state"], level: Level
 ) -> Float[Tensor, "n *state"]:
-    return x0.clamp(low, high)
+    most = torch.finfo(x0.dtype).max  # beyond it there is nothing to clamp
+    return x0.clamp(max(low, -most), min(high, most))
 
 
 def _rescale(
     quantile: float, least: float, x0: Float[Tensor, "n *state"], level: Level
 ) -> Float[Tensor, "n *state"]:
-    size = _quantile(x0.abs().flatten(1), quantile).clamp(min=least)
+    size = _quantile(x0.abs().flatten(1), quantile).clamp(min=min(least, torch.finfo(x0.dtype).max))
     size = size.view(-1, *[1] * (x0.ndim - 1))
     return x0.clamp(-size, size) / size
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .checked import read
 from .errors import refused
 from .operators import Operator
 from .processes import Level, Process
 
+F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[Operator, Operator]
 
 
@@ -36,6 +37,17 @@ def check_asked(process: Any, level: Any) -> None:
     if not (isinstance(process, Process) and isinstance(level, Level)):
         read("process", process, Process)
         read("level", level, Level)
+
+
+def asked(function: F) -> F:
+    """A parametrization's method of (process, level), which are these."""
+
+    @functools.wraps(function)
+    def call(self: Any, process: Process, level: Level) -> Any:
+        check_asked(process, level)
+        return function(self, process, level)
+
+    return call  # type: ignore[return-value]
 
 
 def of_operators(target: Callable[..., Any]) -> Callable[..., Pair]:

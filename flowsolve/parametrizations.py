@@ -33,12 +33,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .checked import Positive, checked
+from .checked import checked
 from .errors import register
-from .linear import Linear, Pair, check_asked, of_operators
+from .linear import Linear, Pair, asked, check_asked, of_operators
 from .named import named
 from .operators import Operator, multiplication
-from .processes import Level, Process, numbers
+from .processes import Level, Process, Spread, numbers
 
 
 class Parametrization(ABC):
@@ -56,6 +56,8 @@ class Parametrization(ABC):
         cls.name = name or cls.__name__
         if "target" in vars(cls):
             cls.target = of_operators(cls.target)  # type: ignore[method-assign]
+        if "input_scale" in vars(cls):
+            cls.input_scale = asked(cls.input_scale)  # type: ignore[method-assign]
         if name:
             register("prediction", Parametrization.known, name, cls)
 
@@ -67,6 +69,7 @@ class Parametrization(ABC):
         Raises ValueError where it is not defined, as most are not where A and R are matrices.
         """
 
+    @asked
     def input_scale(self, process: Process, level: Level) -> Operator | None:
         """What the state is multiplied by before the network sees it; None for nothing."""
         return None
@@ -187,7 +190,7 @@ class F(Parametrization, name="F"):
         sigma_data: σ_d, the standard deviation of the data.
     """
 
-    sigma_data: Positive = 0.5
+    sigma_data: Spread = 0.5
 
     def _norm(self, level: Level) -> tuple[Any, Any, Any]:
         a, r = numbers(level)
@@ -212,7 +215,7 @@ class SCM(Velocity, name="scm"):
             not say.
     """
 
-    sigma_data: Positive | None = None
+    sigma_data: Spread | None = None
 
     def _unit(self, process: Process) -> float:
         return 1.0 / (self.sigma_data or getattr(process, "sigma_data", 1.0))

@@ -4,12 +4,12 @@ import importlib
 import pkgutil
 
 from . import tables
-from .base import KNOWN, Number, Process, examples
+from .base import KNOWN, Process, examples
 from .blurring import Blurring
 from .discrete import Discrete
-from .flow import RectifiedFlow, TrigFlow
+from .flow import RectifiedFlow, Spread, TrigFlow
 from .langevin import CLD
-from .levels import Level, Levels, numbers
+from .levels import Level, Levels, Number, numbers
 from .matrix import MatrixProcess
 from .scalar import ScalarProcess
 from .sigma import EDM, VE
@@ -41,6 +41,7 @@ __all__ = [
     "Process",
     "RectifiedFlow",
     "ScalarProcess",
+    "Spread",
     "SubVP",
     "TrigFlow",
     "Variable",

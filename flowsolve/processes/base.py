@@ -12,16 +12,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from ..checked import checked, read
+from ..checked import Count, checked, read
 from ..errors import refused, unknown
 from ..operators import Operator
-from ..readers import Must
 from ..typing import Float
-from .levels import Level
+from .levels import Level, Number
 from .variables import VARIABLES, Variable
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 O_co = TypeVar("O_co", bound=Operator, covariant=True)
 
-#: A number, perhaps infinite.
-Number = Annotated[float, Must(lambda v: True, "a number", infinite=True)]
 #: How far beyond the noisiest level a number of another library may lie, of the whole range: what
 #: float32 leaves of a product of a thousand. And beyond clean data: what it leaves of a difference.
 ROUNDED, LEFT = 1e-5, 2.0**-23
@@ -131,7 +128,8 @@ class Process(ABC, Generic[O_co]):
     def rates(self, level: Level) -> tuple[Operator, Operator]:
         """(dA/dt, dR/dt), t the process's own time. Raises ValueError where one is infinite."""
 
-    def grid_for(self, evaluations: int) -> str:
+    @checked
+    def grid_for(self, evaluations: Count) -> str:
         """The grid of runs that ask for none, with a method of so many evaluations a step:
         ``grid``, unless a subclass says otherwise."""
         return self.grid
@@ -140,6 +138,8 @@ class Process(ABC, Generic[O_co]):
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The times to train at for numbers ``u`` that are uniform in [0, 1): uniform in t, or on
         the entries of a table."""
+        if not ((u >= 0.0) & (u < 1.0)).all():
+            raise ValueError(refused("u", u, "numbers in [0, 1)"))
         if self.entries is not None:
             return (u * self.entries).floor()
         return self.t_min + u * (self.t_max - self.t_min)

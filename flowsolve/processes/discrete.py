@@ -6,7 +6,7 @@ import bisect
 import math
 from dataclasses import dataclass, field
 
-from ..checked import checked
+from ..checked import Count, checked
 from ..operators import Operator, Scalar
 from . import tables
 from .levels import Level
@@ -93,7 +93,8 @@ class Discrete(ScalarProcess):
         i = min(max(bisect.bisect_right(angles, x) - 1, 0), len(self.betas) - 1)
         return i - 1.0 + (x - angles[i]) / (angles[i + 1] - angles[i])
 
-    def grid_for(self, evaluations: int) -> str:
+    @checked
+    def grid_for(self, evaluations: Count) -> str:
         # Methods of several evaluations a step take fewer steps; the last noisy level is to be
         # about as quiet as with one. Measured (docs/benchmarks.md).
         return f"trailing(power={(3 + evaluations) / 2:g})"

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from ..checked import Positive, checked
+from ..checked import checked
+from ..readers import Must
 from .scalar import ScalarProcess
+
+#: A standard deviation of data, whose square and that of its inverse are numbers of float32.
+Spread = Annotated[float, Must(lambda v: 1e-18 < v < 1e18, "a positive number")]
 
 
 @checked
@@ -38,7 +43,7 @@ class TrigFlow(ScalarProcess):
         sigma_data: the standard deviation of the data.
     """
 
-    sigma_data: Positive = 1.0
+    sigma_data: Spread = 1.0
     t_max: float = field(default=0.5 * math.pi, init=False)
     t_min: float = field(default=1e-3, init=False)
 

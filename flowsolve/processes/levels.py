@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
 
+from ..checked import read
 from ..errors import Unsuited, refused
 from ..operators import Operator, Rows, Scalar
+from ..readers import Must
 
 O_co = TypeVar("O_co", bound=Operator, covariant=True)
 
@@ -25,6 +27,10 @@ O_co = TypeVar("O_co", bound=Operator, covariant=True)
 LEAST_SIGNAL = 1e-3
 
 
+#: A number, perhaps infinite.
+Number = Annotated[float, Must(lambda v: True, "a number", infinite=True)]
+
+
 @dataclass(frozen=True)
 class Level(Generic[O_co]):
     """One noise level: the time ``t`` and the operators ``A`` (signal) and ``R`` (noise root)."""
@@ -32,6 +38,15 @@ class Level(Generic[O_co]):
     t: float
     A: O_co
     R: O_co
+
+    def __post_init__(self) -> None:
+        # The quick way: a plan makes these by the thousand.
+        if type(self.t) is not float or self.t != self.t:
+            object.__setattr__(self, "t", read("t", self.t, Number))
+        if type(self.A) is not Scalar or type(self.R) is not Scalar:
+            for name in ("A", "R"):
+                if not isinstance(getattr(self, name), Operator):
+                    read(name, getattr(self, name), Operator)
 
     def __reduce__(self) -> Any:
         return type(self), (self.t, self.A, self.R)  # what has been computed since stays here
@@ -92,9 +107,12 @@ class Levels(Level[Rows]):
     _each: tuple[Level, ...]
 
     def __init__(self, each: Iterable[Level]) -> None:
-        levels = tuple(each)
+        try:
+            levels = tuple(each)
+        except TypeError:
+            levels = ()
         if not levels or not all(isinstance(level, Level) for level in levels):
-            raise TypeError(refused("each", levels, "one level or more"))
+            raise TypeError(refused("each", each, "one level or more"))
         object.__setattr__(self, "_each", levels)
         super().__init__(
             max([level.t for level in levels]),
@@ -149,6 +167,8 @@ def numbers(level: Level) -> tuple[Any, Any]:
 
     Raises ValueError for other operators.
     """
+    if not isinstance(level, Level):
+        read("level", level, Level)
     if not (isinstance(level.A, (Scalar, Rows)) and isinstance(level.R, (Scalar, Rows))):
         raise Unsuited(
             "this is defined for scalar processes, whose A and R are numbers and no matrices"

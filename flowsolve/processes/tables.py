@@ -17,6 +17,7 @@ Beta = Annotated[float, Must(lambda b: 0.0 < b < 1.0, "a number in (0, 1)")]
 Largest = Annotated[float, Must(lambda b: 0.0 < b <= 1.0, "a number in (0, 1]")]
 
 
+@checked
 def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
     """``betas`` as a tuple of floats. Raises ValueError unless each lies in (0, 1), the last in (0,
     1]."""
