@@ -82,7 +82,7 @@ def test_path_on_the_callers_times():
 
 def test_gradients_through_the_adjoint():
     net = torch.nn.Linear(2, 2).double()
-    model = flowsolve.Denoiser(Tanh(net), PROCESSES["edm"], "eps", (2,))
+    model = flowsolve.Denoiser(Tanh(net).eval(), PROCESSES["edm"], "eps", (2,))
     start = torch.randn(3, 2, dtype=F64, requires_grad=True)
     gradients = []
     for solver, options in (("dopri5", {"rtol": 1e-10, "atol": 1e-10}), ("rk4", {"nfe": 400})):

@@ -221,7 +221,7 @@ def test_upward_and_back(process):
 def test_gradients_of_the_accepted_steps():
     torch.manual_seed(0)
     net = torch.nn.Linear(2, 2).double()
-    model = flowsolve.Denoiser(Tanh(net), PROCESSES["edm"], "eps", (2,))
+    model = flowsolve.Denoiser(Tanh(net).eval(), PROCESSES["edm"], "eps", (2,))
     start = torch.randn(3, 2, dtype=F64) * torch.tensor([[1.0], [1.0], [8.0]], dtype=F64)
     start.requires_grad_(True)
     gradients = []

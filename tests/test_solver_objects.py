@@ -199,6 +199,19 @@ def test_short_spans_hold_the_state(process, relative):
             assert (end - x).abs().max() < 1e4 * relative + 1e-8, solver
 
 
+@pytest.mark.parametrize("solver", ["dopri5", "torchdiffeq:rk4", "scipy:RK45", "adaptive"])
+def test_short_spans_of_methods_without_a_plan(solver):
+    for name in ("vp", "rectified_flow", "edm"):
+        process = PROCESSES[name]
+        x, end = torch.randn(2, 2, dtype=F64), process.t_max * (1.0 - 2e-16)
+        kept = {"solver": solver, "grid": [process.t_max, end]}
+        for move in (flowsolve.sample, flowsolve.encode):
+            start = {"start": x} if move is flowsolve.sample else {"x": x}
+            assert (move(mixture(process), **start, **kept) - x).abs().max() < 1e-8
+        with pytest.raises(ValueError, match=r"the run's end, .*, is not quieter than its start"):
+            flowsolve.sample(mixture(process), solver=solver, span=(process.t_clean, None))
+
+
 EXTREME = {
     "hot": VP(0.1, 2000.0),
     "mild": VP(1e-6, 1e-6),

@@ -50,14 +50,19 @@ class Grid(ABC):
                 f"matrices, as in {process!r}; "
                 "use 'quadratic', 'uniform', 'linspace' or times of your own"
             )
-        start = process.start if start is None else start
-        end = process.clean if end is None else end
-        if not end.t < start.t:
-            raise ValueError(
-                f"the run's end, {end}, is not quieter than its start, {start}; expected "
-                "span=(noisy, quiet)"
-            )
-        return start, end
+        return ends_of(process, start, end)
+
+
+def ends_of(process: Process, start: Level | None, end: Level | None) -> tuple[Level, Level]:
+    """Where a run begins and ends: by default at the noisiest level, and on clean data. Raises
+    ValueError unless that is downward."""
+    start, end = start or process.start, end or process.clean
+    if not end.t < start.t:
+        raise ValueError(
+            f"the run's end, {end}, is not quieter than its start, {start}; expected "
+            "span=(noisy, quiet)"
+        )
+    return start, end
 
 
 def strictly_decreasing(levels: Sequence[Level]) -> tuple[Level, ...]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import Unsuited
 from ..grids import Explicit, Grid, find_grid
+from ..grids.base import ends_of
 from ..plans import Plan
 from ..processes import Level, Process
 from ..solvers import DEFAULT_NFE, Solver, Step, name_of
@@ -89,7 +90,7 @@ def _levels(
                 f"{solver} chooses its own steps and cannot fill grid={grid}; leave grid out, or "
                 "give the times to stop at"
             )
-        start, end = start or process.start, end or process.clean
+        start, end = ends_of(process, start, end)
         quiet = process.level(process.t_min)
         jumps = end.clean and not quiet.clean and quiet.t < start.t
         levels = (start, *[quiet] * jumps, end)
