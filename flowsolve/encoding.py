@@ -36,6 +36,7 @@ def encode(
     The levels are those on which ``sample`` with the same solver, budget and grid asks, from the
     quiet end to the noisy one, for as many evaluations. The first is spent where the data end,
     x_q = A_q x0 + R_q ε̂(A_q x0, q) at the quietest noisy level q; the others go up from there.
+    (Methods that choose their own steps spend two, see :mod:`flowsolve.solvers.ends`.)
     ``flowsolve.solve(model, start=encode(model, x, ...), ...)`` brings x back, up to the error of
     the solver. A ``span`` that ends on a noisy level takes x for a state there.
 

