@@ -99,7 +99,7 @@ def test_a_callback_is_given_a_copy(solver):
         assert torch.equal(plain.x, spoilt.x) and torch.equal(plain.path, spoilt.path)
 
 
-@pytest.mark.parametrize("solver", ["bosh3", "scipy:RK45", "adaptive"])
+@pytest.mark.parametrize("solver", ["dopri5", "adaptive"])
 def test_a_run_that_gets_nowhere_ends_by_itself(solver):
     """The cap is of runs that name none."""
     calls = []
@@ -109,7 +109,7 @@ def test_a_run_that_gets_nowhere_ends_by_itself(solver):
         return torch.sin(2e5 * x)
 
     model = flowsolve.Denoiser(rough, PROCESSES["rectified_flow"], "velocity", (1,))
-    for nfe in (None, 5100) if solver == "scipy:RK45" else (None,):
+    for nfe in (None, 60):
         calls.clear()
         with pytest.raises(flowsolve.BudgetExceeded) as caught:
             flowsolve.sample(model, solver=solver, seed=0, nfe=nfe)
