@@ -89,6 +89,26 @@ def test_starts_are_what_the_benchmark_found() -> None:
         assert min(ratios[:6]) > 0.96
 
 
+def test_default_grids_are_what_the_benchmark_found() -> None:
+    found = result("default_grids.json")
+    rows = rows_of("benchmarks.md", "| evaluations a step | power 1 |")
+    grids = ["trailing", *(f"trailing(power={p})" for p in ("2", "2.5", "3", "3.5"))]
+    for kind, by in found["by_kind"].items():
+        for cell, grid in zip(rows[kind], [*grids, "linspace", "logsnr"], strict=True):
+            mean, worse = cell.rstrip(")").split(" (")
+            assert float(mean) == pytest.approx(by[grid][0], rel=0.06)
+            assert int(worse) == by[grid][1]
+    for name, cells in rows_of("benchmarks.md", "| solver | 5 | 10 | 20 | 50 |").items():
+        for nfe, cell in zip(("5", "10", "20", "50"), cells, strict=True):
+            parts = (found[part].get(name, {}) for part in ("chosen_on", "checked_on"))
+            means = [part["default"][nfe][0] for part in parts if nfe in part.get("default", {})]
+            assert [float(one) for one in cell.split(", ") if one] == pytest.approx(means, rel=0.06)
+    checked = [by["default"] for by in found["checked_on"].values()]
+    assert all(mean <= 1.0 for by in checked for mean, _ in by.values())
+    assert sum(most > 1.005 for by in checked for _, most in by.values()) == 28
+    assert sum(map(len, checked)) == 122
+
+
 def test_starts_with_matrices_are_what_the_benchmark_found() -> None:
     """The bounds that docs/gddim.md gives."""
     for name, ratios in result("matrices.json")["runge_kutta_start"].items():

@@ -96,7 +96,10 @@ def test_trailing_to_a_power():
 def test_times_of_another_tool_may_meet():
     """Of times that round to one level one is kept."""
     flow = PROCESSES["rectified_flow"]
-    assert times(flowsolve.grids.Explicit((1.0 + 4e-10, 1.0, 0.5, 0.0)), flow, None) == [1, 0.5, 0]
+    explicit = flowsolve.grids.Explicit
+    assert times(explicit((1.0 + 4e-10, 1.0, 0.5, 0.0)), flow, None) == [1, 0.5, 0]
+    assert times(explicit((1.0, 0.5, -5.6e-17)), flow, None) == [1, 0.5, 0]
+    assert times(explicit(tuple(np.float32([1.0, 0.1, 0.0]))), flow, None)[1] == np.float32(0.1)
 
 
 @pytest.mark.parametrize(
