@@ -76,7 +76,7 @@ def ends(law: str, table: str, n: int) -> tuple[Tensor, Tensor]:
     """Starts at the last entry, and where the ODE ends from there: on the rectified flow through
     the same levels."""
     process, flow = flowsolve.VP.discrete(TABLES[table]), flowsolve.RectifiedFlow()
-    start, shape = process.start, model(law, process).shape
+    start, shape = process.start, model(law, process).shape or ()
     z = torch.randn(n, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     a, r = start.A.value, start.R.value
     run = flowsolve.solve(
