@@ -61,6 +61,7 @@ WORSE = {
     ("pc", 50): "every other evaluation is the corrector's",
     **{("ddpm_large", nfe): "its noise is the larger of the two variances" for nfe in (5, 10)},
     **{("euler_maruyama", nfe): _DRAWS for nfe in (5, 10, 20, 50)},
+    **{("lcm", nfe): "it is for networks that know the ODE's end" for nfe in (5, 10, 20, 50)},
 }
 CASES = [
     (table, name, nfe)
