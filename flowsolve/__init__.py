@@ -3,12 +3,13 @@
     >>> model = flowsolve.Denoiser(net, flowsolve.VP(), predicts="eps", shape=(3, 32, 32))
     >>> x = flowsolve.sample(model, solver="ddim", nfe=20, n=64, seed=0)
 
-Names are imported when they are first used, so that ``import flowsolve`` and ``flowsolve --help``
-do not wait for torch. They stand once, in ``__init__.pyi``.
+Names and modules are imported when they are first used, so that ``import flowsolve`` and
+``flowsolve --help`` do not wait for torch. The names stand once, in ``__init__.pyi``.
 """
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 from typing import Any
 
@@ -26,6 +27,8 @@ __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
+        if name[:1] != "_" and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES[name]
     if home is None:

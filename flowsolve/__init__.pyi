@@ -5,6 +5,7 @@ from . import grids as grids
 from . import parametrizations as parametrizations
 from . import processes as processes
 from . import solvers as solvers
+from .caching import clear_cache as clear_cache
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .corrections import clip as clip

@@ -52,6 +52,7 @@ def work() -> list[tuple[str, int]]:
 
 def forget() -> None:
     """Empty every cache of the library, as in a process that has just begun."""
+    flowsolve.clear_cache()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "flowsolve":
             for value in list(vars(module).values()):

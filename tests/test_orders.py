@@ -17,7 +17,6 @@ from problems import DETERMINISTIC, F64, PROCESSES, SOLVERS, mixture, mixture_ru
 
 import flowsolve
 from flowsolve import exact
-from flowsolve.run import layout
 
 GRIDS = ("own", "karras")
 #: The grid that is uniform in a variable.
@@ -77,7 +76,7 @@ def slope(solver: str, process: str, grid: str, odd: int) -> float:
         errors.append(rms(solution.x - end))
     # Plans of thousands of steps are millions of objects, which the garbage collector goes through
     # again and again.
-    layout.cache_clear()
+    flowsolve.clear_cache()
     return math.log2(errors[0] / errors[-1]) / (len(budgets) - 1)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..caching import kept
 from .base import Basis, combine
 from .scalars import Entrywise, Scalar
 
@@ -94,7 +95,7 @@ class Diagonal(Entrywise):
         )
 
 
-@lru_cache(maxsize=64)
+@kept
 def _cosines(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The orthonormal DCT-II as a matrix: row k is √(2/N) cos(π k (2n + 1)/2N), row 0 divided by
     √2. Padded with zeros."""

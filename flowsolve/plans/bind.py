@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..caching import kept
 from ..operators import Basis, Operator
 from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
@@ -75,7 +75,7 @@ class Bound:
     ancestral: dict[int, float]
 
 
-@lru_cache(maxsize=256)  # as many as layouts are kept
+@kept
 def bind(program: Program, answers: Parametrization, process: Process) -> Bound:
     """``program`` for a network of ``process`` that answers with ``answers``.
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from torch import Tensor
 
+from ..caching import kept
 from ..checked import checked
 from ..denoiser import Denoiser
 from ..noise import Place, Seed, check_seeds
@@ -210,7 +210,7 @@ class Plan:
         _check(self.program, process)
 
 
-@lru_cache(maxsize=256)
+@kept
 def _check(program: Program, process: Process) -> None:
     asked = (i.level for i in program if isinstance(i, (Evaluate, Arrive)))
     for level in (program.start, *asked):

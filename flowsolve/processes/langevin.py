@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..caching import table
 from ..checked import Positive, checked
 from ..errors import refused
 from ..operators import Block
@@ -137,6 +138,7 @@ class CLD(MatrixProcess[Block]):
         return x[:, : x.shape[1] // 2]
 
 
+@table
 @lru_cache(maxsize=4096)
 def _operators(process: CLD, t: float) -> tuple[Block, Block]:
     u, mass = process._rate * t, math.sqrt(1.0 / process.inverse_mass)
@@ -185,6 +187,7 @@ def _angle(process: CLD, u: np.ndarray) -> np.ndarray:
     return start + (half * _GAUSS[1] * 2.0 * nodes * np.sqrt(det) / sxx).sum((-1, -2))
 
 
+@table
 @lru_cache(maxsize=4096)
 def _q(process: CLD, noisy: float, quiet: float, lam: float) -> np.ndarray:
     """Q from u = noisy to quiet, dQ/du = (λ²/2)(…)Q, by Magnus' expansion to order six in w = u +

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
+from ..caching import kept
 from ..errors import Unsuited
 from ..grids import Explicit, Grid, find_grid
 from ..grids.base import ends_of
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     plan: Plan | None
 
 
-@lru_cache(maxsize=256)
+@kept
 def layout(
     solver: Solver,
     process: Process,

@@ -26,6 +26,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from ..caching import table
 from ..checked import Count, checked
 from ..coordinates import NOISE, Coordinates
 from ..operators import Operator, Scalar
@@ -171,6 +172,7 @@ class Interval:
         return [whole, *(whole - P @ P.mixed(gain, row) for row in _powers(count).tolist())]
 
 
+@table
 @lru_cache
 def _powers(count: int) -> np.ndarray:
     """The derivatives of u, u², ... at the quadrature's nodes, times its weights."""

@@ -1,0 +1,95 @@
+"""What was computed once and may be wanted again: plans, kept up to a number of bytes.
+
+What is kept depends on no data and no network. The least recently used goes first; the last one is
+kept whatever its size, so that a run that is repeated does not lay out again.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from .checked import checked
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+#: The bytes that are kept, of all functions together.
+LIMIT = 256 * 2**20
+
+_NOTHING = {type(None), bool, int, float, str}
+_LOCK = threading.RLock()
+_KEPT: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+_TABLES: list[Callable[[], None]] = []
+
+
+def kept(function: C) -> C:
+    """A function of hashable arguments, its results kept within :data:`LIMIT`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        key = (function, args, *named.items())
+        with _LOCK:
+            found = _KEPT.get(key)
+            if found is not None:
+                _KEPT.move_to_end(key)
+                return found[0]
+        result = function(*args, **named)  # by two threads twice, rather than one at a time
+        size = weigh(result)
+        with _LOCK:
+            _KEPT[key] = result, size
+            _Total.bytes += size
+            while _Total.bytes > LIMIT and len(_KEPT) > 1:
+                _Total.bytes -= _KEPT.popitem(last=False)[1][1]
+        return result
+
+    return call  # type: ignore[return-value]
+
+
+class _Total:
+    bytes = 0
+
+
+def table(cached: C) -> C:
+    """A function that keeps a fixed number of small things, which :func:`clear_cache` forgets."""
+    _TABLES.append(cached.cache_clear)  # type: ignore[attr-defined]
+    return cached
+
+
+@checked
+def clear_cache() -> None:
+    """Forget every plan and table that was kept for the next run. They are at most 256 MiB, or the
+    one largest plan; what is asked for again is computed again."""
+    with _LOCK:
+        _KEPT.clear()
+        _Total.bytes = 0
+    for clear in _TABLES:
+        clear()
+
+
+def weigh(thing: Any) -> int:
+    """About how many bytes a thing holds, what it holds in several places counted once."""
+    total, todo, seen = 0, [thing], set[int]()
+    while todo:
+        thing = todo.pop()
+        if type(thing) in _NOTHING or id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, (np.ndarray, Tensor)):
+            total += thing.nbytes + 300
+        elif isinstance(thing, (tuple, list)):
+            total += 60 + 8 * len(thing)
+            todo += thing
+        elif isinstance(thing, dict):
+            total += 100 + 100 * len(thing)
+            todo += thing.values()
+        elif not isinstance(thing, type):
+            # A number's operator grows when it is first applied: by the number as a tensor.
+            total += 300
+            todo += getattr(thing, "__dict__", {}).values()
+    return total
