@@ -96,7 +96,6 @@ def test_what_is_none(make, message):
         (lambda: flowsolve.VP().rates(0.5), "level=0.5"),
         (lambda: flowsolve.VP().bridge(flowsolve.VP().start, 0.5, 1.0), "t=0.5"),
         (lambda: flowsolve.processes.CLD().state([1.0]), r"x0=\[1.0\]"),
-        (lambda: flowsolve.processes.CLD().label("a"), "level='a'"),
     ],
 )
 def test_what_is_of_another_type(make, message):
