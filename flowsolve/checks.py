@@ -101,7 +101,7 @@ def check_solver(
 ) -> tuple[Solver, Grid | None]:
     """The solver, and the grid: the caller's, or what the solver's name brings."""
     on = None if grid is None else find_grid(grid, process)
-    budget = nfe or (len(on.times) - 1 if isinstance(on, Explicit) else DEFAULT_NFE)
+    budget = nfe or (max(len(on.times) - 1, 1) if isinstance(on, Explicit) else DEFAULT_NFE)
     chosen, own = find_solver(solver, options, budget, process, arguments)
     return chosen, (find_grid(own, process) if on is None and own is not None else on)
 

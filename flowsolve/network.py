@@ -94,7 +94,10 @@ def times_of(
     if dtype is not None and not dtype.is_floating_point:
         labels = [[round(label) for label in row] for row in labels]
     default = torch.float64 if wide else torch.float32
-    return torch.tensor(labels, dtype=dtype or default, device=device)
+    try:
+        return torch.tensor(labels, dtype=dtype or default, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"time: it gave {labels[0][0]!r} for a level; expected a number") from None
 
 
 def ask(net: Callable[..., Any], x: Tensor, times: Tensor, conditioning: Mapping[str, Any]) -> Any:

@@ -104,7 +104,7 @@ def check(path: Path, suffixes: Iterable[str]) -> None:
             for s in (".png", ".jpg", ".webp", ".svg", ".pdf", ".pt", ".npy", ".npz")
             if s in suffixes
         )
-        raise ValueError(f"{str(path)!r}: expected a name ending in one of {known}")
+        raise ValueError(f"path={str(path)!r}: expected a name ending in one of {known}")
     reason = unwritable(path)
     if reason is not None:
         raise ValueError(f"{str(path)!r} cannot be written: {reason}")

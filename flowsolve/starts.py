@@ -11,6 +11,7 @@ from torch import Tensor
 from . import network
 from .checked import Must
 from .denoiser import Denoiser
+from .errors import refused
 from .noise import Place, Seed, Stream
 from .processes import Level
 from .readers import Later
@@ -56,6 +57,8 @@ def draws(
             return stream.along(places)
         # Where the steps are depends on the data: all the draws have their place at the beginning.
         return lambda k: stream.at(Place(begin.t, k))
+    if not callable(noise) and not isinstance(noise, (Tensor, list, tuple)):
+        raise TypeError(refused("noise", noise, "a function of the draw's number, or the draws"))
 
     def draw(k: int) -> Tensor:
         try:

@@ -458,7 +458,6 @@ CONTRADICTIONS: tuple[tuple[str, str], ...] = (
     ("exact.Gaussian(VP, [0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]])", "covariance"),
     ("exact.Gaussian(VP, [0.0, 0.0], torch.eye(3))", "covariance"),
     ("solvers.Restart(solvers.DDIM(), low=0.3, high=0.1)", "low"),
-    ("solvers.Churn(solvers.DDIM(), s_min=2.0, s_max=1.0)", "s_min"),
     ("solvers.Tableau(2, (0, 1), ((), (1,)), (0.3, 0.3))", "b"),
     ("solvers.Tableau(2, (0, 1), ((), (0.5,)), (0.5, 0.5))", "c"),
     ("solvers.Tableau(2, (0,), ((), (1,)), (0.5, 0.5))", "c"),

@@ -48,9 +48,10 @@ def numbers_of(name: str, value: Any) -> Tensor:
 def check_states(x: Any, shape: tuple[int, ...]) -> None:
     """Raise TypeError or ValueError unless ``x`` is finite states (n, *shape)."""
     expected = f"a tensor of finite floating-point numbers, (n, {', '.join(map(str, shape))})"
-    if not isinstance(x, Tensor) or not x.is_floating_point():
+    there = isinstance(x, Tensor) and x.layout is torch.strided and not x.is_meta
+    if not there or not x.is_floating_point():
         raise TypeError(refused("x", x, expected))
-    if tuple(x.shape[1:]) != shape or x.ndim == 0 or not torch.isfinite(x).all():
+    if tuple(x.shape[1:]) != shape or not x.numel() or not torch.isfinite(x).all():
         raise ValueError(refused("x", x, expected))
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from ..checked import Count, read
+from ..checked import read
 from ..errors import register
 from ..processes import Level, Process
+from ..readers import Must
+
+#: So many levels are laid out in a second.
+Steps = Annotated[int, Must(lambda n: 1 <= n <= 100_000, "a positive integer, at most 100000")]
 
 
 class Grid(ABC):
@@ -42,7 +46,7 @@ class Grid(ABC):
     def _ends(
         self, process: Process, n: int, start: Level | None, end: Level | None
     ) -> tuple[Level, Level]:
-        process, n = read("process", process, Process), read("n", n, Count)
+        process, n = read("process", process, Process), read("n", n, Steps)
         start, end = read("start", start, Level | None), read("end", end, Level | None)
         if self.in_sigma and not process.scalar:
             raise ValueError(

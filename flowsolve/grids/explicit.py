@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..checked import checked
+from ..checked import Count, checked
 from ..processes import Level, Process
 from ..readers import Must
 from .base import Grid, strictly_decreasing
@@ -21,10 +21,11 @@ class Explicit(Grid):
 
     times: tuple[Time, ...]
 
+    @checked
     def levels(
         self,
         process: Process,
-        n: int | None = None,
+        n: Count | None = None,
         start: Level | None = None,
         end: Level | None = None,
     ) -> tuple[Level, ...]:

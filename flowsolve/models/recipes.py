@@ -74,6 +74,7 @@ RECIPES = {
 }
 
 
+@checked
 def recipe(process: str) -> Recipe:
     """The recipe of that name. Raises ValueError for an unknown one."""
     if process not in RECIPES:

@@ -133,7 +133,7 @@ class Plan:
             return cls(files.loads(data.decode()))
         except (ValueError, OverflowError, RecursionError) as error:
             expected = f"a {files.FORMAT} of version {files.VERSION}, as Plan.save writes it"
-            raise ValueError(f"{os.fspath(path)}: {error}; expected {expected}") from error
+            raise ValueError(f"path={os.fspath(path)}: {error}; expected {expected}") from error
 
     @checked
     def rest(self, k: int) -> Plan:
@@ -205,6 +205,7 @@ class Plan:
         drawn = draws(noise, x, used, first, self.places, self.levels[0])
         return Push(self.program, model, x, drawn, used)
 
+    @checked
     def check(self, process: Process) -> None:
         """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""
         _check(self.program, process)

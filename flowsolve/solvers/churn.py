@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from ..checked import Extended, NonNegative, checked
+from ..checked import Extended, checked
 from ..processes import SIGMA, Level
+from ..readers import Must
 from .base import Solver
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward, raised
@@ -30,7 +32,7 @@ class Churn(Wrapper):
     s_churn: Extended = 40.0
     s_min: Extended = 0.05
     s_max: Extended = 50.0
-    s_noise: NonNegative = 1.0
+    s_noise: Annotated[float, Must(lambda v: 0.0 <= v <= 1e6, "a number from 0 to 1e6")] = 1.0
 
     @property
     def noisy(self) -> bool:

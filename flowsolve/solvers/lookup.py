@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
+from ..checked import Count, checked
 from ..errors import closest, unknown
 from ..grids import Grid, Logistic
 from ..processes import Process
+from ..readers import Later
 from . import aliases
 from .base import Solver
 from .zoo import by_name, options_of, solver_table
@@ -30,10 +32,11 @@ AUTO_IN_TIME = "unipc3"
 DEFAULT_NFE = 20
 
 
+@checked
 def find_solver(
-    solver: Solver | str,
-    options: dict[str, Any] | None = None,
-    nfe: int = DEFAULT_NFE,
+    solver: Annotated[Solver | str, Later("find_solver")],
+    options: Mapping[str, Any] | None = None,
+    nfe: Count = DEFAULT_NFE,
     process: Process | None = None,
     arguments: Sequence[str] = (),
 ) -> tuple[Solver, Grid | str | None]:
@@ -90,6 +93,7 @@ def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid |
     return (known[meant] if isinstance(meant, str) else meant), on
 
 
+@checked
 def name_of(solver: Solver) -> str | None:
     """The name of a solver in the table, None if it is not there."""
     return next((row.name for row in solver_table() if row.solver == solver), None)

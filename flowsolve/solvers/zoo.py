@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from ..checked import checked
 from ..coordinates import DATA, FLOW, NOISE
 from ..output import columns
 from ..processes import LAMBDA, TIME
@@ -28,6 +29,7 @@ from .torchdiffeq import TorchDiffEq, TorchDiffEqAdams
 from .weights import Polynomial
 
 
+@checked
 @dataclass(frozen=True)
 class Row:
     """One solver of the zoo: its names, an instance with the default options, its family (one of
@@ -191,8 +193,6 @@ def add(*rows: Row) -> None:
         if name in taken or name in names[:k]:
             raise ValueError(f"name={name!r} is taken; expected one that no solver has")
     for row in rows:
-        if not isinstance(row.solver, Solver):
-            raise TypeError(f"solver={row.solver!r}: expected a flowsolve.solvers object")
         if row.family not in FAMILIES:
             raise ValueError(f"family={row.family!r}: expected one of {', '.join(FAMILIES)}")
     _KNOWN.update({name: row for row in rows for name in (row.name, *row.aliases)})
@@ -238,6 +238,7 @@ def by_name() -> dict[str, Solver]:
     return {name: row.solver for name, row in _KNOWN.items()}
 
 
+@checked
 def options_of(solver: Solver) -> dict[str, Any]:
     """The options a user may set by keyword, with their values: the plain numbers among the
     solver's fields. Flags and objects make it what it is."""

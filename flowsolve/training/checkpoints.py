@@ -91,9 +91,9 @@ class Checkpoint:
     def _suspicion(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
-            raise
         except Exception as error:  # what torch, pickle and zipfile say of what they cannot read
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # the system's word on the file, not zipfile's on what is in it
             raise ValueError(
                 f"checkpoint={str(self.file)!r} is damaged, or nothing that train wrote; "
                 "expected a checkpoint of this run, no file, or resume=False"
