@@ -19,7 +19,7 @@ import torch
 from fuzzing import Call
 
 import flowsolve
-from flowsolve.readers import anything, reader
+from flowsolve.readers import Later, anything, reader
 
 #: Calls in a sample.
 SAMPLE = 1500
@@ -65,17 +65,35 @@ def exported() -> set[str]:
     return {n for n, v in found if fuzzing.called(v) and inspect.signature(v).parameters}
 
 
-def unread() -> list[str]:
+#: What reads arguments by itself, since it is asked at each step, or for what no annotation says.
+READ_INSIDE = {
+    "at, level, time_of: of the process's own range": ("at", "level", "time_of"),
+    "at each evaluation, the quick way": ("coefficients", "input_scale", "target"),
+    "levels and their makers": ("Level", "Levels", "numbers", "levels"),
+    "numbers of a law, states of it": ("Dirac", "Empirical", "Gaussian", "Mixture", "__call__"),
+    "objects or their names": ("find_grid", "find_parametrization"),
+    "what a network returned, and what is put in a state's place": ("tell", "replace"),
+}
+
+
+def test_every_argument_is_read() -> None:
+    """By its annotation; what is read elsewhere says where, or is listed here."""
+    found = {label.rpartition(".")[2] for label, _ in unread()}
+    assert found == {name for names in READ_INSIDE.values() for name in names}
+
+
+def unread() -> list[tuple[str, str]]:
     """Arguments that :func:`flowsolve.checked.checked` does not read."""
     found = []
     for label, function in fuzzing.public().items():
         called = function.__init__ if inspect.isclass(function) else function
         known = fuzzing.hints(function) if getattr(called, "__checked__", False) else {}
         for name, each in inspect.signature(function).parameters.items():
-            if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-                continue
-            if reader(known.get(name, Any)).read is anything:
-                found.append(f"{label}: {name}")
+            hint = known.get(name, Any)
+            later = any(isinstance(part, Later) for part in getattr(hint, "__metadata__", ()))
+            named = each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            if named and not later and reader(hint).read is anything:
+                found.append((label, name))
     return found
 
 
