@@ -123,7 +123,7 @@ def problem(
     """One of ``LAWS`` on one of ``PROCESSES`` with ``n`` starts."""
     process, parts = PROCESSES[process_name], LAWS[name]()
     shape, net = tuple(parts[1].shape[1:]), Velocity(Law(*parts), process)
-    model = flowsolve.Denoiser(net, process, "velocity", shape, time="t", dtype=F64)
+    model = flowsolve.Denoiser(net, process, "flow", shape, time="t", dtype=F64)
     generator = torch.Generator().manual_seed(1000)
     noise = torch.randn(n or SIZES[name], *shape, dtype=F64, generator=generator)
     blank = Problem(name, process_name, model, noise, torch.empty(0), torch.empty(0))
@@ -136,7 +136,7 @@ def network_problem(n: int = 48, tolerance: float = 1e-6) -> Problem:
     """The shipped network of digits."""
     model = flowsolve.digits()
     process = model.process
-    noise = torch.randn(n, *model.shape, dtype=F64, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(n, *model.data_shape, dtype=F64, generator=torch.Generator().manual_seed(3))
     blank = NetworkProblem("network", "cosine", model, noise, torch.empty(0), torch.empty(0))
     quiet = process.level(process.t_min)
     with torch.no_grad():

@@ -11,7 +11,6 @@ run that is cut in two draws what it would have drawn in one. Values are float32
 from __future__ import annotations
 
 import math
-import operator
 import secrets
 import struct
 from collections.abc import Callable, Sequence
@@ -22,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .checked import read
+from .errors import refused
 from .philox import Parallel, Serial, signed
 from .quantile import CHUNK, normal_here, normal_of, table_on
 
@@ -174,17 +175,11 @@ def check_seeds(seed: Any) -> int | tuple[int, ...]:
 
 
 def _seed(name: str, seed: Any) -> int:
-    number = None if isinstance(seed, bool) else _integer(seed)
-    if number is None:
+    try:
+        number = read(name, seed, int)
+    except TypeError:
         more = ", one for each sample in a list, or None" if name == "seed" else ""
-        raise TypeError(f"{name}={seed!r}: expected an integer{more}")
+        raise TypeError(refused(name, seed, f"an integer{more}")) from None
     if not 0 <= number < 2**64:
         raise ValueError(f"{name}={seed!r}: expected 0 <= seed < 2**64")
     return number
-
-
-def _integer(value: Any) -> int | None:
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None

@@ -62,6 +62,7 @@ class Tanh(torch.nn.Module):
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
         self.inner = inner
+        self.eval()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(self.inner(x))

@@ -35,7 +35,7 @@ def test_eps_rests_while_the_state_moves():
     import root
 
     for eps, state in constant.changes().values():
-        assert eps < 1e-9 and 2.0 < state < 4.5
+        assert eps < 1e-9 and 2.0 < state < 6.0
     _, eps, turned = root.both()
     assert (eps - eps[0]).abs().max() < 1e-9 and (turned - turned[0]).abs().max() > 1.9 * eps[
         0

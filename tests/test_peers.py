@@ -349,7 +349,7 @@ def test_a_class_name_stands_for_its_levels(name):
     theirs = [level.t for level in peers.levels_of(scheduler, process)]
     asked = []
     model = flowsolve.Denoiser(
-        lambda x, t: asked.append(float(t[0])) or x, process, "velocity", (2,), dtype=F64, time="t"
+        lambda x, t: asked.append(float(t[0])) or x, process, "flow", (2,), dtype=F64, time="t"
     )
     flowsolve.solve(
         model, solver=f"{name}Scheduler", nfe=len(theirs), start=START, noise=NOISE_DRAWS

@@ -378,7 +378,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         ),
         ({"grid": [1.0, 0.0], "span": (0.5, None)}, ValueError, "either grid=.* or span"),
         ({"span": 0.5}, TypeError, "span=0.5: expected a pair"),
-        ({"process": "vp"}, TypeError, "process='vp' is not a process"),
+        ({"process": "vp"}, TypeError, "process='vp': expected a process"),
         ({"solver": "dopri5"}, ValueError, "solver='dopri5' has no plan: .* Did you mean 'rk4'"),
         ({"solver": "dopri5", "grid": "karras"}, ValueError, "solver='dopri5' has no plan"),
         ({"solver": "torchdiffeq:heun2"}, ValueError, "has no plan: .* Did you mean 'heun'"),

@@ -20,6 +20,7 @@ class Counting(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.calls, self.seen = 0, []
+        self.eval()
 
     def forward(self, x, t):
         self.calls += 1
@@ -136,6 +137,7 @@ def test_half_precision_networks_keep_a_float32_state(solver, dtype):
         def __init__(self):
             super().__init__()
             self.w = torch.nn.Parameter(torch.ones(1, dtype=dtype))
+            self.eval()
 
         def forward(self, x, t):
             seen.add((x.dtype, t.dtype))

@@ -23,8 +23,8 @@ def path(process, x0, end, steps=50):
     model = flowsolve.exact.Dirac(process, x0)
     roots = torch.linspace(process.t_max**0.5, end**0.5, steps + 1, dtype=torch.float64)
     times = [process.t_max, *(roots[1:-1] ** 2).tolist(), end]
-    accurate = {"solver": "scipy:DOP853", "rtol": 1e-12, "atol": 1e-12}
-    run = flowsolve.solve(model, **accurate, grid=times, seed=1, keep="path")
+    accurate = {"solver": "scipy:DOP853", "nfe": 10**6, "rtol": 1e-12, "atol": 1e-12}
+    run = flowsolve.solve(model, **accurate, grid=times, seed=10, keep="path")
     eps = [model(x, t).eps for x, t in zip(run.path, times, strict=True)]
     return times, run.path.flatten(1), torch.cat(eps).flatten(1)
 

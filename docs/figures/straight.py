@@ -19,7 +19,14 @@ def paths(model, n=9):
     start = torch.linspace(-2.0, 2.0, n, dtype=torch.float64)[:, None]
     times = torch.linspace(1.0, PROCESS.t_min, 200, dtype=torch.float64).tolist()
     run = flowsolve.solve(
-        model, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, grid=times, start=start, keep="path"
+        model,
+        solver="scipy:DOP853",
+        nfe=10**6,
+        rtol=1e-10,
+        atol=1e-10,
+        grid=times,
+        start=start,
+        keep="path",
     )
     return [PROCESS.level(t) for t in times], run.path[..., 0]
 

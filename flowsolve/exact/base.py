@@ -59,7 +59,7 @@ class Exact(Denoiser):
         # the evaluation where samples are on levels of their own.
         if not self._plain:
             return super().evaluate_both(x, level, times)
-        return self.law.predict(x, level), None
+        return self.law.predict(x, level).to(x.dtype), None
 
     def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:
         """The posterior mean E[x0 | x] and the exact ε̂ at x (batch, *state), in float64; with

@@ -44,4 +44,8 @@ class Explicit(Grid):
                     f"followed by {b!r}"
                 )
         # Times that another library has rounded may be the same level.
-        return strictly_decreasing([process.level(t) for t in self.times])
+        try:
+            levels = [process.level(t) for t in self.times]
+        except ValueError as error:
+            raise ValueError(f"grid: {error}") from None
+        return strictly_decreasing(levels)

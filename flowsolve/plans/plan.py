@@ -18,6 +18,7 @@ from torch import Tensor
 from ..caching import kept
 from ..checked import checked
 from ..denoiser import Denoiser
+from ..finite import bad_samples, finite
 from ..noise import Place, Seed, check_seeds
 from ..output import write
 from ..parametrizations import Parametrization
@@ -200,6 +201,10 @@ class Plan:
             model = outside(model, process)
         self.check(model.process)
         x = check_state(model, "start", start, model.shape and model.state_shape)
+        if not finite(x):
+            raise ValueError(
+                f"start has NaN or Inf in samples {bad_samples(x)}; expected finite numbers"
+            )
         seed = None if seed is None else check_seeds(seed)
         used = check_seeds(seed) if noise is None and self.draws else None
         drawn = draws(noise, x, used, first, self.places, self.levels[0])

@@ -79,7 +79,10 @@ def _levels(
     upward: bool,
 ) -> tuple[tuple[Level, ...], int | None]:
     """The levels of a run, and its budget."""
-    start, end = (None if t is None else process.level(t) for t in span)
+    try:
+        start, end = (None if t is None else process.level(t) for t in span)
+    except ValueError as error:
+        raise ValueError(f"span={span!r}: {error}") from None
     if isinstance(grid, Explicit):
         if len(grid.times) > MOST + 1:
             raise ValueError(f"grid: {len(grid.times)} times; expected at most {MOST + 1}")
