@@ -23,7 +23,7 @@ from .processes import Level, Process
 from .readers import Later
 from .run import Solution, Span, State, integrate, layout
 from .solvers import DEFAULT_NFE, Solver, solver_table
-from .starts import Noise, Number, check_state, draws
+from .starts import Noise, Number, Samples, check_state, draws
 from .typing import Float
 
 __all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
@@ -40,7 +40,7 @@ def solve(
     nfe: Count | None = None,
     grid: AnyGrid = None,
     span: Span = (None, None),
-    n: Count | None = None,
+    n: Samples | None = None,
     start: Annotated[Float[Tensor, "n *state"] | Solution | None, Later("check_state")] = None,
     seed: Annotated[Seed | None, Later("noise.check_seeds")] = None,
     first: Number = 0,
@@ -136,7 +136,7 @@ def _arguments(*functions: Callable[..., Any]) -> tuple[str, ...]:
 def sample(
     model: Denoiser,
     *,
-    n: Count | None = None,
+    n: Samples | None = None,
     batch_size: Count | None = None,
     seed: Annotated[Seed | None, Later("noise.check_seeds")] = None,
     first: Number = 0,

@@ -17,6 +17,8 @@ from .processes import Level
 from .readers import Later
 from .typing import Float
 
+#: How many samples.
+Samples = Annotated[int, Must(lambda v: 1 <= v <= 2**40, "a positive integer, at most 2**40")]
 #: The number of a sample.
 Number = Annotated[int, Must(lambda v: 0 <= v < 2**63, "an integer from 0 to 2**63 - 1")]
 #: One draw, or all of them.

@@ -265,6 +265,7 @@ FILES = {"path", "weights"}
 #: Work that is asked for and takes its time.
 LONG = {
     "training.train steps": {"10**7", "2**70"},
+    "training.train batch_size": {"10**7"},
     "digits.train_digits steps": {"10**7", "2**70", "None"},
     **{f"{label} n": {"10**7"} for label in (
         "flowsolve.solve", "flowsolve.sample", "flowsolve.compare", "LAW.draw", "MIXTURE.draw")},

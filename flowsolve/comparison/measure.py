@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ..checked import Count, checked
+from ..checked import checked
 from ..checks import AnyGrid
 from ..denoiser import Denoiser
 from ..noise import check_seed
@@ -28,7 +28,7 @@ from ..readers import Later
 from ..run import BudgetExceeded, NonFiniteError, Span, progress_bar
 from ..sampling import solve
 from ..solvers import Solver
-from ..starts import check_state
+from ..starts import Samples, check_state
 from ..typing import Float
 from . import figures
 from .result import Measured
@@ -85,7 +85,7 @@ def compare(
         Iterable[Choice] | Mapping[str, Choice] | Solver | Plan, Later("cases")
     ] = DEFAULT_SOLVERS,
     nfe: Annotated[Iterable[int] | int, Later("cases")] = DEFAULT_BUDGETS,
-    n: Count = 16,
+    n: Samples = 16,
     seed: Annotated[int | None, Later("noise.check_seed")] = 0,
     grid: AnyGrid = None,
     span: Span = (None, None),

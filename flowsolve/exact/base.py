@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from ..checked import Count, checked
+from ..checked import checked
 from ..denoiser import Denoiser, Prediction
 from ..network import Times
 from ..operators import Block, combine
 from ..processes import Level, Number
 from ..readers import Must
+from ..starts import Samples
 from ..typing import Float
 from .given import check_states, level_of
 from .laws import Law
@@ -95,7 +96,7 @@ class Exact(Denoiser):
 
     @checked
     def draw(
-        self, n: Count, *, level: Level | Number | None = None, seed: Seed = 0
+        self, n: Samples, *, level: Level | Number | None = None, seed: Seed = 0
     ) -> Float[Tensor, "n *state"]:
         """``n`` exact samples (n, *shape): of the data, or of the noisy state at ``level``."""
         law, generator = self.law, torch.Generator().manual_seed(seed)

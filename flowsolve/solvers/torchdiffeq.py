@@ -83,7 +83,7 @@ class TorchDiffEqAdams(TorchDiffEq):
     """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
     over each step of the grid."""
 
-    substeps: Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")] = 20
+    substeps: Annotated[int, Must(lambda v: 1 <= v <= 10_000, "an integer from 1 to 10000")] = 20
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:

@@ -43,7 +43,7 @@ def batch(
         step: seed and number of the step.
         lent: torch's global generators, the CPU's first; they begin with the step too.
     """
-    number = int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0] >> 1)
+    number = int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0]) >> 1
     random, process = torch.Generator().manual_seed(number), model.process
     drawn: Any = {"generator": random, "device": "cpu"}
     pick = torch.randint(len(data), (size,), **drawn)
