@@ -42,6 +42,8 @@ def kept(function: C) -> C:
         result = function(*args, **named)  # by two threads twice, rather than one at a time
         size = weigh(result)
         with _LOCK:
+            if key in _KEPT:  # another thread was first: what it counted stays counted once
+                return _KEPT[key][0]
             _KEPT[key] = result, size
             _Total.bytes += size
             while _Total.bytes > LIMIT and len(_KEPT) > 1:

@@ -4,10 +4,9 @@ nearest choice."""
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -69,33 +68,6 @@ def register(what: str, known: dict[str, Any], name: str, cls: type) -> None:
     ):
         raise ValueError(f"name={name!r} is taken by a {what}, {there!r}; expected another")
     known[name] = cls
-
-
-#: What an option may have to be.
-_KINDS: dict[str, Callable[[Any], bool]] = {
-    "a positive number": lambda v: _real(v) and 0.0 < v < math.inf,
-    "a number >= 0": lambda v: _real(v) and v >= 0.0,
-    "a finite number >= 0": lambda v: _real(v) and 0.0 <= v < math.inf,
-    "a positive integer": lambda v: isinstance(v, int) and v >= 1,
-    "an integer >= 0": lambda v: isinstance(v, int) and v >= 0,
-}
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, (int, float))
-
-
-def expect(owner: object, kind: str, *names: str) -> None:
-    """Raise ValueError unless the attributes ``names`` are of a kind, such as "a positive
-    number"."""
-    for name in names:
-        expect_value(name, getattr(owner, name), kind)
-
-
-def expect_value(name: str, value: Any, kind: str) -> None:
-    """Raise ValueError unless ``value``, called ``name``, is of a kind."""
-    if not _KINDS[kind](value):
-        raise ValueError(f"{name}={value!r}: expected {kind}")
 
 
 class Unsuited(ValueError):

@@ -91,7 +91,7 @@ class Stream:
             first, end = self.samples.start, self.samples.stop
             samples = torch.arange(signed(first), signed(first) + end - first, device=device)
             return Parallel((self.seed, samples), n, device)
-        seeds = torch.tensor([signed(seed) for seed in self.seed], dtype=torch.int64)
+        seeds = torch.tensor([signed(seed) for seed in self.seed], device=device)
         return Parallel((seeds, 0), n, device)
 
     def _draw(self, counter: tuple[int, int, int]) -> Tensor:
