@@ -40,7 +40,7 @@ def kept(function: C) -> C:
                 _KEPT.move_to_end(key)
                 return found[0]
         result = function(*args, **named)  # by two threads twice, rather than one at a time
-        size = weigh(result)
+        size = weigh((args, named, result))  # what is a key is held, too
         with _LOCK:
             if key in _KEPT:  # another thread was first: what it counted stays counted once
                 return _KEPT[key][0]

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checked import read
+from .checked import OneSeed, read
 from .errors import refused
 from .philox import Parallel, Serial, signed
 from .quantile import CHUNK, normal_here, normal_of, table_on
@@ -176,10 +176,7 @@ def check_seeds(seed: Any) -> int | tuple[int, ...]:
 
 def _seed(name: str, seed: Any) -> int:
     try:
-        number = read(name, seed, int)
+        return read(name, seed, OneSeed)
     except TypeError:
         more = ", one for each sample in a list, or None" if name == "seed" else ""
         raise TypeError(refused(name, seed, f"an integer{more}")) from None
-    if not 0 <= number < 2**64:
-        raise ValueError(f"{name}={seed!r}: expected 0 <= seed < 2**64")
-    return number

@@ -34,9 +34,8 @@ def write(path: Path, save: Callable[[Any], object]) -> None:
         try:
             with open(temporary, "wb") as file:
                 _saved(save, file)
-                os.fsync(
-                    file.fileno()
-                )  # or else a power cut may leave the new name without content
+                # Or else a power cut may leave the new name without content.
+                os.fsync(file.fileno())
             if target.exists():
                 if not os.access(target, os.W_OK):  # the folder's permission would be enough
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -7,7 +7,9 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +162,27 @@ def test_every_module_is_reachable():
 def test_layouts_are_those_of_a_function():
     assert layout.__name__ == "layout" and layout.__doc__
     assert processes.VP is flowsolve.VP
+
+
+def test_two_threads_at_once_are_counted_once():
+    """Both compute, the first result is kept, and both get it."""
+    both = threading.Barrier(2, timeout=10)
+
+    @caching.kept
+    def together(n):
+        both.wait()
+        return [n] * 1000
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(together, [5, 5])
+    assert one is other
+    assert held() == caching._Total.bytes > 0
+
+
+def test_what_is_held_as_a_key_is_weighed(tmp_path):
+    """A check keeps the plan that it was of, though its own result is nothing."""
+    flowsolve.plan("ddim", flowsolve.VP(), nfe=50).save(tmp_path / "plan")
+    plan = flowsolve.Plan.load(tmp_path / "plan")
+    flowsolve.clear_cache()
+    plan.check(flowsolve.VP())
+    assert held() > 0.9 * caching.weigh(plan.program)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checked import checked
+from ..checked import OneSeed, checked
 from ..denoiser import Denoiser, Prediction
 from ..network import Times
 from ..operators import Block, combine
 from ..processes import Level, Number
-from ..readers import Must
 from ..starts import Samples
 from ..typing import Float
 from .given import check_states, level_of
 from .laws import Law
 from .reduction import unmodes
-
-Seed = Annotated[int, Must(lambda seed: 0 <= seed < 2**64, "an integer, 0 <= seed < 2**64")]
 
 
 class Exact(Denoiser):
@@ -96,7 +93,7 @@ class Exact(Denoiser):
 
     @checked
     def draw(
-        self, n: Samples, *, level: Level | Number | None = None, seed: Seed = 0
+        self, n: Samples, *, level: Level | Number | None = None, seed: OneSeed = 0
     ) -> Float[Tensor, "n *state"]:
         """``n`` exact samples (n, *shape): of the data, or of the noisy state at ``level``."""
         law, generator = self.law, torch.Generator().manual_seed(seed)

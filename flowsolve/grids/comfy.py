@@ -1,5 +1,5 @@
-"""The schedulers of ComfyUI that are not here by another name: "karras", "exponential" and "beta"
-are.
+"""The schedulers of ComfyUI that are not here by another name: "karras", "exponential", "normal"
+and "beta" are.
 
 Times on a table are rounded to its entries, where ComfyUI interpolates σ and tells the network the
 nearest entry's index.
@@ -13,14 +13,11 @@ from typing import Annotated
 import numpy as np
 
 from ..checked import checked
-from ..errors import register
 from ..processes import FLOW_TIME, Level, Process
 from ..readers import Must
 from .base import Grid, strictly_decreasing
 from .in_sigma import VariableGrid
-from .in_time import Leading, Linspace, TimeGrid
-
-register("grid", Grid.known, "normal", Linspace)
+from .in_time import Leading, TimeGrid
 
 
 @checked

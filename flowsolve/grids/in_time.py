@@ -107,7 +107,7 @@ class Quadratic(TimeGrid, name="quadratic"):
 
 
 @dataclass(frozen=True)
-class Linspace(TimeGrid, name="linspace"):
+class Linspace(TimeGrid, name="linspace", aliases=("normal",)):
     """Equal steps from the noisiest to the quietest trained time, both included, then clean
     (diffusers' "linspace")."""
 

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checked import Count, Positive, checked
+from ..checked import Count, OneSeed, Positive, checked
 from ..checks import Device, check_device
 from ..denoiser import Denoiser
 from ..network import Floating
 from ..output import alone, write
 from ..training import train
-from ..training.streams import Seed, drawing
+from ..training.streams import drawing
 from ..typing import Int
 from .data import CLASSES, data, require
 from .recipes import RECIPES, WEIGHTS, Recipe, load, network_of, recipe
@@ -108,7 +108,7 @@ def train_digits(
     process: str = "cosine",
     seconds: Positive | None = None,
     steps: Count | None = None,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
     resume: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:

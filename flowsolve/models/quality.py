@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checked import Count, checked
+from ..checked import Count, OneSeed, checked
 from ..denoiser import Denoiser
 from ..errors import refused
 from ..grids import Uniform
 from ..output import columns
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
 from ..training import bound
-from ..training.streams import Seed
 from .data import BINS, CLASSES, data, require
 from .digits import RECIPES, digits
 
@@ -115,7 +114,7 @@ def report(
     solvers: Sequence[str] = (DEFAULT_SOLVER, "ddim"),
     nfe: Count = DEFAULT_NFE,
     n: Count = 2000,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
 ) -> list[Quality]:
     """The table's rows: held-out digits, the model with each solver, and without a class with the
     first.
@@ -128,7 +127,7 @@ def report(
         seed: of the samples.
     """
     model = model or digits()
-    labels = torch.arange(n) % CLASSES
+    labels = torch.arange(n, device="cpu") % CLASSES
     rows = [held_out()]
     for solver in solvers:
         x = sample(
@@ -150,7 +149,7 @@ def table(rows: Sequence[Quality]) -> str:
 
 @checked
 def bits_per_dimension(
-    model: Denoiser | None = None, *, steps: Count = 100, seed: Seed = 0
+    model: Denoiser | None = None, *, steps: Count = 100, seed: OneSeed = 0
 ) -> float:
     """The variational bound on the held-out digits given their class, in bits a pixel (at most log₂
     17 = 4.09 for a useful one)."""

@@ -21,7 +21,7 @@ Largest = Annotated[float, Must(lambda b: 0.0 < b <= 1.0, "a number in (0, 1]")]
 def check_betas(betas: Iterable[float]) -> tuple[float, ...]:
     """``betas`` as a tuple of floats. Raises ValueError unless each lies in (0, 1), the last in (0,
     1]."""
-    table = tuple(float(b) for b in betas)
+    table = tuple(betas)
     if not table:
         raise ValueError("betas is empty; expected a one-dimensional table of numbers in (0, 1)")
     for i, b in enumerate(table):

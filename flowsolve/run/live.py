@@ -64,9 +64,8 @@ class Live(Evaluator[Tensor]):
             )
             out = torch.zeros_like(x).index_copy(0, self.rows.to(x.device), part.to(x.dtype))
             self.record.evaluated(x, out, s, linear)
-        if not finite(out) and not finite(
-            out[self.running]
-        ):  # a step size is about to be computed from it
+        # A step size is about to be computed from it.
+        if not finite(out) and not finite(out[self.running]):
             if not finite(x[self.running]):  # of which the network knows nothing
                 raise non_finite(x, [], running=self.running)
             source = blame(self.model, x, s)

@@ -29,7 +29,7 @@ from .ode import Ode, Past
 @dataclass(frozen=True)
 class Ends(Solver):
     """A step from a noisy level onto clean data, or from there: ``inner`` between the level and
-    ``t_min``, if it is noisier, and the line of the module's text below."""
+    ``t_min``, if it is noisier, and the line of the module's text."""
 
     inner: Solver
     fixed = False

@@ -47,14 +47,14 @@ class SciPy(Bridge):
             return torch.from_numpy(np.array(flat)).view(y.shape).to(y.device)
 
         def field(c: float, flat: np.ndarray) -> np.ndarray:
-            return slope(c, tensor(flat)).reshape(-1).to("cpu", torch.float64).numpy()
+            return slope(float(c), tensor(flat)).reshape(-1).to("cpu", torch.float64).numpy()
 
         flat = y.reshape(-1).to("cpu", torch.float64).numpy()
         solver = getattr(scipy.integrate, self.method)(
             field, start, flat, end, rtol=max(self.rtol, 2.3e-14), atol=self.atol
         )
         while solver.status == "running":
-            reached(solver.t, tensor(solver.y))
+            reached(float(solver.t), tensor(solver.y))
             message = solver.step()
             if solver.status == "failed":
                 raise RuntimeError(

@@ -23,14 +23,13 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checked import Must, checked
+from ..checked import Must, OneSeed, checked
 from ..denoiser import Denoiser
 from ..noise import normal
 from ..operators import combine
 from ..processes import Level, numbers
 from ..starts import check_state
 from ..typing import Float
-from .streams import Seed
 
 
 def _x0_weight(s: Level, t: Level, eta: float) -> float:
@@ -72,7 +71,7 @@ def l_gamma(
     levels: Sequence[Level],
     *,
     eta: float = 1.0,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
 ) -> Float[Tensor, "n"]:
     r""":math:`L_\gamma(\sigma_\eta)
     = \sum_t\gamma_t\,E\lVert\varepsilon-\varepsilon_\theta\rVert^2`, in nats, with one ε a level.
@@ -126,7 +125,7 @@ def bound(
     levels: Sequence[Level],
     *,
     bins: Annotated[int, Must(lambda v: v >= 2, "an integer, at least 2")] = 256,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
 ) -> Bound:
     """The variational bound in bits per dimension (DDPM's eq. 5 and 13), for data with ``bins``
     equal steps from −1 to 1.

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from ..checked import Count, Fraction, Must, Natural, checked
+from ..checked import Count, Fraction, Must, Natural, OneSeed, checked
 from ..denoiser import Denoiser
 from ..errors import refused, shown
 from ..run import progress_bar
@@ -24,7 +24,6 @@ from ..typing import Float, Int
 from . import streams
 from .checkpoints import Checkpoint, Reached, architecture, claimed, described, undivided
 from .objectives import Loss, simple
-from .streams import Seed
 
 #: Adam's steps are about as long, in every weight.
 Rate = Annotated[float, Must(lambda v: 0.0 < v <= 1e3, "a positive number, at most 1000")]
@@ -60,7 +59,7 @@ def train(
     warmup: Count = 100,
     ema: Fraction = 0.999,
     clip: Unbounded = 1.0,
-    seed: Seed = 0,
+    seed: OneSeed = 0,
     checkpoint: os.PathLike[str] | str | None = None,
     save_every: Count = 500,
     resume: bool = True,

@@ -11,18 +11,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..checked import Must
 from ..denoiser import Denoiser
 from ..processes import Level
-
-Seed = Annotated[int, Must(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")]
 
 
 def batch(
