@@ -49,7 +49,7 @@ Real = Annotated[
 _WARNED: WeakSet[nn.Module] = WeakSet()
 
 #: What torch says when dtypes or devices do not fit.
-_DTYPE = ("same dtype", "scalar type", "should be the same", "indices", "not implemented for")
+_DTYPE = ("same dtype", "scalar type", "should be the same", "not implemented for")
 _DEVICE = ("same device", "device type", "meta tensor", "on device meta", "meta device")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,8 +131,6 @@ def check_picture(path: Path) -> None:
 def save_tensor(path: Path, x: Tensor) -> None:
     """Write the samples themselves: .pt for torch, .npy or .npz (under the key "samples") for
     NumPy. Raises ValueError for another suffix."""
-    import numpy as np
-
     check(path, TENSORS)
     if x.is_meta:
         raise ValueError(refused("x", x, "numbers, which a tensor on the meta device has not"))
