@@ -533,3 +533,14 @@ def test_a_learned_variance_where_the_caller_has_the_loop():
     while not run.done:
         run.tell(model.net(run.input, run.time))
     assert torch.equal(run.x, flowsolve.sample(model, solver=plan, start=start, seed=0))
+
+
+def test_a_mistake_of_the_networks_own_is_told_as_it_is():
+    table = [1.0]
+
+    def net(x, t):
+        return x * table["first"]  # type: ignore[call-overload]
+
+    model = flowsolve.Denoiser(net, flowsolve.VP(), "eps", (3,))
+    with pytest.raises(TypeError, match=r"^list indices must be integers"):
+        flowsolve.sample(model, nfe=2)

@@ -141,3 +141,12 @@ def test_autocast_is_for_the_network_alone(dtype):
     with torch.autocast("cpu", torch.bfloat16):
         got = flowsolve.sample(ours, solver="ab3", nfe=6, n=2, seed=0)
     assert torch.equal(got, flowsolve.sample(same, solver="ab3", nfe=6, n=2, seed=0))
+
+
+def test_seeds_of_many_samples_are_where_the_noise_is():
+    """Whatever torch's default device: all the seeds are made one tensor."""
+    model = flowsolve.Denoiser(lambda x, t: 0.1 * x, flowsolve.VP(), "eps", (3,))
+    seeds = list(range(600))
+    expected = flowsolve.sample(model, solver="ddpm", nfe=2, seed=seeds)
+    with switched(torch.set_default_device, "meta", None):
+        assert torch.equal(flowsolve.sample(model, solver="ddpm", nfe=2, seed=seeds), expected)
