@@ -106,7 +106,8 @@ def network_of(argument: str, path: Path, process: str) -> nn.Module:
         with torch.device("meta"):
             net = made.network()
         try:
-            found = load_file(path, device="cpu")
+            with torch.device("cpu"):  # whatever the default device is
+                found = load_file(path, device="cpu")
         except OSError:
             raise
         except Exception as error:  # SafetensorError, and what torch makes of damaged headers
