@@ -22,6 +22,8 @@ C = TypeVar("C", bound=Callable[..., Any])
 #: The bytes that are kept, of all functions together.
 LIMIT = 256 * 2**20
 
+#: How much of a long sequence is weighed: several steps of a plan.
+_LONG = 90
 _NOTHING = {type(None), bool, int, float, str}
 _LOCK = threading.RLock()
 _KEPT: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
@@ -74,19 +76,24 @@ def clear_cache() -> None:
         clear()
 
 
-def weigh(thing: Any) -> int:
-    """About how many bytes a thing holds, what it holds in several places counted once."""
-    total, todo, seen = 0, [thing], set[int]()
+def weigh(thing: Any, seen: dict[int, Any] | None = None) -> int:
+    """About how many bytes a thing holds, what it holds in several places counted once. Of a long
+    sequence, as the instructions of a plan are, a part stands for all."""
+    total, todo, seen = 0, [thing], {} if seen is None else seen
     while todo:
         thing = todo.pop()
         if type(thing) in _NOTHING or id(thing) in seen:
             continue
-        seen.add(id(thing))
+        seen[id(thing)] = thing  # alive, or another thing might have its id
         if isinstance(thing, (np.ndarray, Tensor)):
             total += thing.nbytes + 300
         elif isinstance(thing, (tuple, list)):
             total += 60 + 8 * len(thing)
-            todo += thing
+            if len(thing) <= _LONG:
+                todo += thing
+            else:
+                middle = (len(thing) - _LONG) // 2
+                total += len(thing) * weigh(thing[middle : middle + _LONG], seen) // _LONG
         elif isinstance(thing, dict):
             total += 100 + 100 * len(thing)
             todo += thing.values()
