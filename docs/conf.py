@@ -3,11 +3,14 @@ inventory."""
 
 import re
 import sys
+import types
+import typing
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
+import sphinx.util.inspect  # noqa: E402
 from sphinx.ext.napoleon import GoogleDocstring  # noqa: E402
 
 import flowsolve  # noqa: E402
@@ -91,6 +94,16 @@ def show_defaults(app, what, name, obj, options, signature, annotation):
     )
     return signature.replace("<factory>", "{}"), annotation
 
+
+# In signatures a type is the type: what the library's checks want to know of it is in the text.
+sphinx.util.inspect.typing = types.SimpleNamespace(
+    **{
+        **vars(typing),
+        "get_type_hints": lambda *a, **k: typing.get_type_hints(
+            *a, **{**k, "include_extras": False}
+        ),
+    }
+)
 
 # "The state's dtype: float32, or ..." in a property is a sentence, not a type and its description.
 GoogleDocstring._parse_attribute_docstring = lambda self: self._consume_to_end()
