@@ -18,6 +18,8 @@ from .descent import Lam
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward
 
+Corrections = Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")]
+
 
 @checked
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class PredictorCorrector(Wrapper):
     snr: Annotated[
         float, Must(lambda v: 0.0 <= v <= 0.5, "a number from 0 (no corrector) to 0.5")
     ] = 0.16
-    corrections: Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")] = 1
+    corrections: Corrections = 1
 
     @property
     def _extra(self) -> int:

@@ -26,6 +26,8 @@ _TORCHDIFFEQ: dict[str, tuple[int, int | None]] = {
     "rk4": (4, 4),
 }
 
+Substeps = Annotated[int, Must(lambda v: 1 <= v <= 10_000, "an integer from 1 to 10000")]
+
 
 @checked
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class TorchDiffEqAdams(TorchDiffEq):
     """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
     over each step of the grid."""
 
-    substeps: Annotated[int, Must(lambda v: 1 <= v <= 10_000, "an integer from 1 to 10000")] = 20
+    substeps: Substeps = 20
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:
