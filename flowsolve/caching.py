@@ -67,8 +67,9 @@ def table(cached: C) -> C:
 
 @checked
 def clear_cache() -> None:
-    """Forget every plan and table that was kept for the next run. They are at most 256 MiB, or the
-    one largest plan; what is asked for again is computed again."""
+    """Forget what was kept for the next run with the same arguments; what is asked for again is
+    computed again. Plans and the matrices of cosine transforms take at most 256 MiB together, or
+    what the largest takes; beside them a fixed number of small tables is kept."""
     with _LOCK:
         _KEPT.clear()
         _Total.bytes = 0

@@ -58,7 +58,7 @@ class Denoiser:
             precision neighbouring levels would be one.
         variance: "learned_range" for a network with twice the channels, whose second half is
             improved-diffusion's v: ancestral steps (ddpm, ddim with ``eta``) add noise of variance
-            β^f β̃^(1−f), f = (v + 1)/2 (arXiv 2102.09672, eq. 15). Other solvers ignore it.
+            η² β^f β̃^(1−f), f = (v + 1)/2 (arXiv 2102.09672, eq. 15). Other solvers ignore it.
         correct_x0: a function (x̂0, level) → x̂0 applied to every estimate, such as :func:`clip` or
             :func:`dynamic_threshold`; ε̂ is derived again so that x = A x̂0 + R ε̂ still holds.
         conditioning, per_sample: keyword arguments for the network, and which of them have a row

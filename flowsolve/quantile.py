@@ -4,7 +4,7 @@ The upper 54 bits of a word are an integer v; :math:`f = |v + \tfrac12|` in floa
 :math:`2^{-53}`, the probability that a normal number is further from 0 than the one returned, and
 v + ½ has its sign. So
 
-.. math:: z = \pm\,\Phi^{-1}(1 - 2^{-54} f), \qquad |z| \le 8.3,
+.. math:: z = \pm\,\Phi^{-1}(1 - 2^{-54} f), \qquad |z| < 8.38,
 
 with both tails as they should be as far as 53 bits go. :math:`\Phi^{-1}` is a table: each octave of
 f is cut into 128 intervals with a parabola on each, in float32, within two of its roundings of the

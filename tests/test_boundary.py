@@ -514,7 +514,7 @@ def test_who_uses_a_learned_variance():
     for solver in ("ddpm", "euler_a"):
         a, b = (flowsolve.sample(m, solver=solver, **common) for m in (model, plain))
         assert not torch.allclose(a, b)
-    for solver in ("dpmpp2m_sde", "sa", "dpm2_a", "edm"):
+    for solver in ("dpmpp2m_sde", "sa", "dpm2_a", "edm", "ddpm_large", "lcm", "euler_maruyama"):
         with pytest.warns(UserWarning, match="variance='learned_range' is ignored"):
             a = flowsolve.sample(model, solver=solver, **common)
         assert torch.equal(a, flowsolve.sample(plain, solver=solver, **common))
@@ -523,6 +523,36 @@ def test_who_uses_a_learned_variance():
         flowsolve.Denoiser(smooth, process, "eps", shape, variance="learned_range")
     with pytest.raises(ValueError, match=r"expected twice its channels, as variance"):
         flowsolve.sample(flowsolve.Denoiser(smooth, SHORT, "eps", (1,), variance="learned_range"))
+
+
+#: What has one evaluation and one draw a step, and whether that is DDIM with one η ≤ 1.
+ANCESTRAL = [
+    ("ddim", {"eta": 0.5}, True),
+    ("ddpm", {}, True),
+    ("gddim", {}, True),  # λ = 1 is the posterior's noise
+    ("gddim", {"lam": 0.5}, False),
+    ("ddpm_large", {}, False),
+    ("er_sde1", {}, False),
+    ("lcm", {}, False),
+    ("euler_maruyama", {}, False),
+]
+
+
+@pytest.mark.parametrize("process", ["vp", "cosine", "discrete", "edm", "rectified_flow"])
+@pytest.mark.parametrize(("solver", "options", "is_one"), ANCESTRAL)
+def test_which_plans_are_ancestral(solver, options, is_one, process, tmp_path):
+    """Read off the numbers, so that a plan from a file is known too; with the levels of the step in
+    the ratio."""
+    plan = flowsolve.plan(solver, PROCESSES[process], nfe=12, **options)
+    plan.save(tmp_path / "plan.json")
+    for each in (plan, flowsolve.Plan.load(tmp_path / "plan.json")):
+        found = each.program.ancestral
+        assert (found is not None) == is_one
+        if found is not None:
+            pairs = zip(plan.levels, plan.levels[1:-1], strict=False)
+            want = [s.R.value / t.R.value for s, t in pairs][-len(found) :]
+            assert list(found.values()) == want and len(found) == plan.draws
+    assert flowsolve.plan("unipc3", PROCESSES[process], nfe=12).program.ancestral == {}
 
 
 def test_a_learned_variance_where_the_caller_has_the_loop():

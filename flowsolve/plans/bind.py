@@ -19,7 +19,7 @@ from ..caching import kept
 from ..operators import Basis, Operator
 from ..parametrizations import Linear, Parametrization
 from ..processes import Level, Process
-from .program import Arrive, Combine, Draw, Evaluate, Instruction, Program
+from .program import Arrive, Combine, Draw, Evaluate, Program
 
 
 class Ask(NamedTuple):
@@ -60,19 +60,18 @@ class Bound:
     """A program for one parametrisation.
 
     Attributes:
+        program: what was bound.
         items: the instructions, each with the values that nothing reads after it.
         size: how many values there are.
         asked: the levels of the evaluations.
         basis: in which the sums are computed.
-        ancestral: R_s/R_t by the number of the draw, if every step from s to t that draws goes by
-            its own evaluation alone, as DDPM's do and DDIM's with noise; else empty.
     """
 
+    program: Program
     items: tuple[tuple[Item, tuple[int, ...]], ...]
     size: int
     asked: tuple[Level, ...]
     basis: Basis | None
-    ancestral: dict[int, float]
 
 
 @kept
@@ -98,25 +97,7 @@ def bind(program: Program, answers: Parametrization, process: Process) -> Bound:
     size = 1 + max(i.x if isinstance(i, Arrive) else i.out for i in items)
     asked = tuple(i.level for i in items if isinstance(i, Ask))
     paired = tuple((item, tuple(values)) for item, values in zip(items, free, strict=True))
-    return Bound(paired, size, asked, program.start.R.basis, _ancestral(program))
-
-
-def _ancestral(program: Program) -> dict[int, float]:
-    found: dict[int, float] = {}
-    here, s, step = 0, program.start, list[Instruction]()
-    for i in program:
-        if not isinstance(i, Arrive):
-            step.append(i)
-            continue
-        asked = [e for e in step if isinstance(e, Evaluate)]
-        drawn = [d for d in step if isinstance(d, Draw)]
-        if len(asked) == len(drawn) == 1 and (asked[0].x, asked[0].level) == (here, s):
-            known = {here, asked[0].p, *(d.out for d in step if isinstance(d, (Draw, Combine)))}
-            alone = all(known >= c.terms.keys() for c in step if isinstance(c, Combine))
-            if alone and s.scalar:
-                found[drawn[0].number] = s.R.value / i.level.R.value
-        here, s, step = i.x, i.level, []
-    return found if len(found) == program.draws else {}
+    return Bound(program, paired, size, asked, program.start.R.basis)
 
 
 def _folded(program: Program, answers: Parametrization, process: Process) -> list[Item]:

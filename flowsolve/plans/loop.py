@@ -90,23 +90,18 @@ class Run:
             if self.stopped:
                 break
 
-    @property
-    def _draws(self) -> bool:
-        return any(isinstance(item, Draw) for item, _ in self.bound.items)
-
     def _widened(self, drawn: Tensor, number: int) -> Tensor:
         """A draw in the size that a network learned, (R_s/R_t)^f times that of the posterior, f =
         (v + 1)/2: of variance β^f β̃^(1−f), since β/β̃ = (R_s/R_t)² (arXiv 2102.09672, eq. 15)."""
-        ratio = self.bound.ancestral.get(number)
-        if self.learned is None or ratio is None:
+        if self.learned is None or (ratios := self.bound.program.ancestral) is None:
             return drawn
-        return drawn * torch.exp((0.5 * math.log(ratio)) * (self.learned + 1.0))
+        return drawn * torch.exp((0.5 * math.log(ratios[number])) * (self.learned + 1.0))
 
     def through(self, model: Denoiser) -> Tensor:
         """The state at the end, with every answer from ``model``."""
         times, values = model.times(self.bound.asked, self.x), self.values
         basis, watch = self.bound.basis, self.watch
-        if model.variance is not None and not self.bound.ancestral and self._draws:
+        if model.variance is not None and self.bound.program.ancestral is None:
             warn(
                 "variance='learned_range' is ignored: this solver's noise is not that of ancestral "
                 "steps, as ddpm's and ddim's with eta are"

@@ -6,10 +6,13 @@ combination or a draw of noise. A program knows no tensors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..coordinates import Coordinates
 from ..noise import Place
@@ -90,6 +93,29 @@ class Program:
                 again += 1
         return tuple(result)
 
+    @cached_property
+    def ancestral(self) -> dict[int, float] | None:
+        """R_s/R_t by the number of the draw, if every step from s to t that draws is DDIM's with
+        one η ≤ 1, as DDPM's are; None if it draws otherwise. It is read off the coefficients, since
+        a program from a file has no solver."""
+        ratios: dict[int, float] = {}
+        etas: list[float] = []
+        here, s, step = 0, self.start, list[Instruction]()
+        for i in self:
+            if not isinstance(i, Arrive):
+                step.append(i)
+                continue
+            drawn = [d.number for d in step if isinstance(d, Draw)]
+            eta = _eta(step, here, s, i) if drawn and s.scalar else None
+            if eta is not None:
+                ratios[drawn[0]] = _number(s.R) / _number(i.level.R)
+                etas.append(eta)
+            elif drawn:
+                return None
+            here, s, step = i.x, i.level, []
+        one = not etas or (max(etas) - min(etas) < 1e-6 and max(etas) < 1.0 + 1e-6)
+        return ratios if one else None
+
     @property
     def names(self) -> dict[int, str]:
         """What the values are called where they are written down: the states x1 (the start), x2,
@@ -101,3 +127,29 @@ class Program:
                 counts[letter] += 1
                 result[i.p if isinstance(i, Evaluate) else i.out] = f"{letter}{counts[letter]}"
         return result
+
+
+def _number(operator: Any) -> float:
+    return operator.value
+
+
+def _eta(step: list[Instruction], here: int, s: Level, end: Arrive) -> float | None:
+    """The η of DDIM whose step from value ``here`` on s this is: x_t = A_t x̂0 + √(R_t² − η²β̃) ε̂ +
+    η√β̃ z, β̃ the variance of DDPM's posterior. None if it is another step."""
+    t, zero = end.level, np.zeros(3)
+    known = {here: np.array([_number(s.A), _number(s.R), 0.0])}  # in terms of x̂0, ε̂ and z
+    for i in step:
+        if isinstance(i, Draw):
+            known[i.out] = np.array([0.0, 0.0, 1.0])
+        elif isinstance(i, Combine) and known.keys() >= i.terms.keys():
+            known[i.out] = sum((known[v] * _number(c) for v, c in i.terms.items()), zero)
+        elif isinstance(i, Evaluate) and (i.x, i.level) == (here, s):
+            known[i.p] = np.array([*i.coordinates.p_of, 0.0])
+        else:
+            return None
+    a, r = _number(t.A), _number(t.R)
+    x0, eps, z = known[end.x].tolist()
+    posterior = r * r * (1.0 - (t.sigma / s.sigma) ** 2)
+    # Sums of x and p, large and of opposite sign beside pure noise, leave nine digits and more.
+    right = abs(x0 - a) < 1e-8 * (a + r) and abs(eps * eps + z * z - r * r) < 1e-8 * r * r
+    return math.sqrt(z * z / posterior) if right and posterior > 0.0 else None
