@@ -32,6 +32,7 @@ NonNegative = Annotated[float, Must(lambda v: v >= 0.0, "a number >= 0")]
 #: A number >= 0 or infinity.
 Extended = Annotated[float, Must(lambda v: v >= 0.0, "a number >= 0, or inf", infinite=True)]
 Fraction = Annotated[float, Must(lambda v: 0.0 <= v <= 1.0, "a number from 0 to 1")]
+Part = Annotated[float, Must(lambda v: 0.0 < v <= 1.0, "a number in (0, 1]")]
 #: One seed.
 OneSeed = Annotated[int, Must(lambda v: 0 <= v < 2**64, "an integer from 0 to 2**64 - 1")]
 

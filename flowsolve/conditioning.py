@@ -25,11 +25,12 @@ def rows_of(value: Any) -> int | None:
     return len(value) if isinstance(value, (list, tuple)) else None
 
 
-def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The values in a nested one, with their paths."""
-    for key, inner in _inside(value):
-        yield from leaves(inner, f"{path}.{key}")
-    if not _inside(value):
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a nested one, such as all of a conditioning, with their paths."""
+    inside = _inside(value)
+    for key, inner in inside:
+        yield from leaves(inner, f"{path}.{key}" if path else str(key))
+    if not inside:
         yield path, value
 
 
@@ -72,11 +73,10 @@ def _cut(value: Any, path: str, names: Sequence[str], rows: Rows) -> Any:
 
 
 def check(conditioning: Mapping[str, Any], names: Sequence[str] | None) -> None:
-    """Raise ValueError for a name that leads to nothing, or to what has no rows."""
-    paths = {path: value for key, v in conditioning.items() for path, value in leaves(v, key)}
+    """Raise ValueError for a name that leads to nothing."""
+    paths = [path for path, _ in leaves(conditioning) if path]
     for name in names or ():
-        here = [value for path, value in paths.items() if declared(path, [name])]
-        if not here:
+        if not any(declared(path, [name]) for path in paths):
             raise ValueError(
                 f"per_sample: there is no {name!r} in the conditioning; it has "
                 f"{', '.join(paths) or 'nothing'}"
@@ -91,8 +91,7 @@ def count(conditioning: Mapping[str, Any], names: Sequence[str] | None) -> int |
     """
     found = {
         path: rows
-        for key, value in conditioning.items()
-        for path, leaf in leaves(value, key)
+        for path, leaf in leaves(conditioning)
         if declared(path, names or ()) and (rows := rows_of(leaf)) is not None
     }
     if len(set(found.values())) > 1:
@@ -101,14 +100,13 @@ def count(conditioning: Mapping[str, Any], names: Sequence[str] | None) -> int |
     return next(iter(found.values()), None)
 
 
-def doubtful(conditioning: Mapping[str, Any], n: int) -> str | None:
-    """The path of a value that has as many rows as there are samples, and may be for each or for
-    all; None if there is none."""
-    for key, value in conditioning.items():
-        for path, leaf in leaves(value, key):
-            if n > 1 and rows_of(leaf) == n:
-                return path
-    return None
+def doubtful(conditioning: Mapping[str, Any], n: int, first: int = 0) -> str | None:
+    """The path of a value that may be for each or for all of n samples: it has as many rows or, if
+    they are not the first ones, enough for all up to theirs. None if there is none."""
+    sized = [(path, rows_of(leaf) or 0) for path, leaf in leaves(conditioning)]
+    same = (path for path, rows in sized if rows == n > 1)
+    enough = (path for path, rows in sized if first and rows >= first + n)
+    return next(same, None) or next(enough, None)
 
 
 def divisible(
@@ -125,15 +123,7 @@ def divisible(
 def check_known(conditioning: Mapping[str, Any], first: int, n: int, why: str) -> None:
     """Raise ValueError, naming it, for a value that may have a row for each of the samples or not,
     where nobody said which: ``why`` it has to be known."""
-    path = doubtful(conditioning, n)
-    if path is None and first:
-        large = (
-            path
-            for key, value in conditioning.items()
-            for path, leaf in leaves(value, key)
-            if (rows_of(leaf) or 0) >= first + n
-        )
-        path = next(large, None)
+    path = doubtful(conditioning, n, first)
     if path is not None:
         raise ValueError(
             f"{path} may have a row for each sample or be the same for all, and {why} needs to "

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from .checked import Positive, checked
+from .checked import Part, Positive, checked
 from .denoiser import Correction
 from .processes import Level
-from .readers import Must
 from .typing import Float
 
-Quantile = Annotated[float, Must(lambda q: 0.0 < q <= 1.0, "a number in (0, 1]")]
 #: The most numbers that torch.quantile takes.
 LONGEST = 2**24
 
@@ -33,7 +30,7 @@ def clip(low: float = -1.0, high: float = 1.0) -> Correction:
 
 
 @checked
-def dynamic_threshold(quantile: Quantile = 0.995, least: Positive = 1.0) -> Correction:
+def dynamic_threshold(quantile: Part = 0.995, least: Positive = 1.0) -> Correction:
     """``correct_x0`` that clamps to the sample's own quantile of |x̂0|, ``least`` at least, and
     rescales to [−1, 1] (Imagen, arXiv 2205.11487).
 

@@ -67,9 +67,11 @@ def bad_rows(x: Tensor) -> Tensor:
     return ~torch.isfinite(x.detach()).flatten(1).all(1).cpu()
 
 
-def bad_samples(x: Tensor) -> str:
-    """Their numbers, for a message."""
-    return some(bad_rows(x).nonzero().flatten().tolist())
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise ValueError unless all of ``x`` is, which the caller knows by ``name``."""
+    if not finite(x):
+        samples = some(bad_rows(x).nonzero().flatten().tolist())
+        raise ValueError(f"{name} has NaN or Inf in samples {samples}; expected finite numbers")
 
 
 def non_finite(

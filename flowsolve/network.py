@@ -168,7 +168,7 @@ def answer(out: Any, x: Tensor) -> Tensor:
     if out.device != x.device:
         raise ValueError(
             f"the network returned a tensor on {out.device} for a state on {x.device}; give "
-            "device=, or start= there"
+            "device=, or start= there: both are expected in one place"
         )
     return out
 
@@ -229,11 +229,13 @@ def check_state(
         raise ValueError(f"{name} is on {x.device}, the network on {device}; move one to the other")
 
 
-def check_like(x0: Any, x: Tensor) -> None:
-    """Raise ValueError unless a corrected x̂0 is a real tensor of the shape of ``x``."""
-    if isinstance(x0, Tensor) and x0.shape == x.shape and x0.is_floating_point():
+def check_like(said: str, value: Any, x: Tensor) -> None:
+    """Raise ValueError, beginning with what is ``said``, unless ``value`` is real numbers of the
+    shape of ``x``."""
+    if not isinstance(value, Tensor):
+        what = type(value).__name__
+    elif value.shape == x.shape and value.is_floating_point() and not value.is_meta:
         return
-    what = f"{x0.dtype}, shape {tuple(x0.shape)}" if isinstance(x0, Tensor) else type(x0).__name__
-    raise ValueError(
-        f"correct_x0 returned {what}; expected a floating-point tensor of shape {tuple(x.shape)}"
-    )
+    else:
+        what = f"shape {tuple(value.shape)}, {value.dtype}, on {value.device}"
+    raise ValueError(f"{said} {what}; expected a floating-point tensor of shape {tuple(x.shape)}")

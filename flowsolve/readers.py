@@ -83,6 +83,8 @@ def reader(hint: Any) -> Reader:
         kind = kind.array_type
     if not isinstance(kind, type) or kind is object:
         return Reader(anything, "anything")
+    if kind.__name__ == "Tensor":
+        return Reader(functools.partial(_tensor, kind), "a tensor, and not a sparse one")
     return Reader(functools.partial(_instance, kind), _described(kind))
 
 
@@ -90,7 +92,6 @@ def _described(kind: type) -> str:
     """What a class is called in messages: what it says itself, as its attribute ``such_as``, or
     its name."""
     said = getattr(kind, "such_as", None) or {
-        "Tensor": "a tensor",
         "Mapping": "a dictionary",
         "PathLike": "a path",
         "device": 'a torch.device, such as "cpu"',
@@ -119,6 +120,13 @@ def _callable(value: Any) -> Any:
 
 def _instance(kind: type, value: Any) -> Any:
     if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _tensor(kind: type, value: Any) -> Any:
+    """Of strided memory, as all arithmetic here wants it."""
+    if str(_instance(kind, value).layout) != "torch.strided":
         raise TypeError
     return value
 
@@ -157,18 +165,12 @@ def _truth(value: Any) -> bool:
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
 _PLAIN: dict[Any, Reader] = {
     Any: Reader(anything, "anything"),
     int: Reader(_integer, "an integer"),
     float: Reader(_float, "a finite number"),
     bool: Reader(_truth, "True or False"),
-    str: Reader(_text, "a string"),
+    str: Reader(functools.partial(_instance, str), "a string"),
 }
 
 

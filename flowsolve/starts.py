@@ -59,7 +59,8 @@ def draws(
             return stream.along(places)
         # Where the steps are depends on the data: all the draws have their place at the beginning.
         return lambda k: stream.at(Place(begin.t, k))
-    if not callable(noise) and not isinstance(noise, (Tensor, list, tuple)):
+    several = isinstance(noise, (list, tuple)) and all(isinstance(z, Tensor) for z in noise)
+    if not (callable(noise) or isinstance(noise, Tensor) or several):
         raise TypeError(refused("noise", noise, "a function of the draw's number, or the draws"))
 
     def draw(k: int) -> Tensor:
@@ -69,12 +70,7 @@ def draws(
             raise ValueError(
                 f"noise has no draw number {k}; this run needs one for each of its stochastic steps"
             ) from None
-        if not isinstance(z, Tensor) or z.shape != x.shape:
-            what = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-            raise ValueError(
-                f"noise: draw {k} has {what}; expected a tensor of the state's shape "
-                f"{tuple(x.shape)}"
-            )
+        network.check_like(f"noise: draw {k} has", z, x)
         return z.to(x)
 
     return draw

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..checked import checked
 from ..checks import AnyGrid
 from ..denoiser import Denoiser
+from ..finite import check_finite
 from ..noise import check_seed
 from ..plans import Plan
 from ..readers import Later
@@ -136,6 +137,7 @@ def compare(
             raise ValueError(
                 f"reference has {len(reference)} samples; expected {n}, one for each start"
             )
+        check_finite("reference", reference)
     common: dict[str, Any] = {"n": n, "seed": seed, "span": span, "start": start}
     bar = progress_bar(progress, len(rows) * len(budgets) + (reference is None), unit="run")
     advance = (lambda: None) if bar is None else bar.update

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..checked import Count, read
+from ..checked import Count, checked, read
 from ..checks import check_layout
 from ..denoiser import Denoiser
 from ..errors import shown
@@ -28,13 +28,13 @@ class Case(NamedTuple):
     stochastic: bool
 
 
+@checked
 def cases(
     model: Denoiser, solvers: Any, nfe: Any, grid: Any, span: Any
 ) -> tuple[tuple[Case, ...], tuple[int, ...]]:
     """The rows and the budgets of a comparison, all of them laid out. Raises TypeError or
     ValueError for what does not fit."""
-    read("model", model, Denoiser)
-    if isinstance(nfe, str):
+    if isinstance(nfe, (str, bytes)):
         raise TypeError(f"nfe={nfe!r}: expected budgets, such as (5, 10, 20)")
     several = isinstance(nfe, Iterable) and getattr(nfe, "ndim", 1) > 0
     budgets = tuple(dict.fromkeys(read("nfe", each, Count) for each in (nfe if several else [nfe])))
@@ -56,7 +56,8 @@ def cases(
             raise TypeError(f"solvers: the label {shown(name)} is no string; expected one for each")
         if name in rows:
             raise ValueError(
-                f"solvers: {name!r} is there twice; a mapping {{label: solver}} tells the two apart"
+                f"solvers: {name!r} is there twice; expected each once, or a mapping "
+                "{label: solver}, which tells the two apart"
             )
         if isinstance(solver, Plan):
             on = pair[1]  # what is said for all solvers a plan has of its own

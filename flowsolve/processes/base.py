@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-import torch
 from torch import Tensor
 
 from ..checked import Count, checked, read
@@ -139,7 +138,7 @@ class Process(ABC, Generic[O_co]):
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """The times to train at for numbers ``u`` that are uniform in [0, 1): uniform in t, or on
         the entries of a table."""
-        there = u.layout is torch.strided and not u.is_meta
+        there = u.is_floating_point() and not u.is_meta
         if not there or not ((u >= 0.0) & (u < 1.0)).all():
             raise ValueError(refused("u", u, "numbers in [0, 1)"))
         if self.entries is not None:

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from ..checked import NonNegative, checked
+from ..checked import Part, checked
 from ..operators import Diagonal
 from ..readers import Must
 from .levels import Level
@@ -37,7 +37,7 @@ Size = Annotated[
         "the height and width of the pictures, such as (32, 32)",
     ),
 ]
-Latest = Annotated[float, Must(lambda t: 0.0 < t <= 1.0, "a number in (0, 1]")]
+Width = Annotated[float, Must(lambda w: 0.0 <= w <= 1e100, "a number >= 0")]
 
 
 @checked
@@ -53,8 +53,8 @@ class Blurring(MatrixProcess[Diagonal]):
     """
 
     size: Size
-    sigma_max: NonNegative = 10.0
-    t_max: Latest = 0.996
+    sigma_max: Width = 10.0
+    t_max: Part = 0.996
     t_min: float = field(default=0.0, init=False)
     flows = True
 

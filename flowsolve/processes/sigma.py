@@ -84,5 +84,6 @@ class EDM(ScalarProcess):
     def training_times(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """ln σ ~ N(−1.2, 1.2²), the last row of the paper's table."""
         super().training_times(u)  # refuses what is not in [0, 1)
+        u = u.to(torch.promote_types(u.dtype, torch.float32))  # half precision has no ndtri
         times = (torch.special.ndtri(u) * 1.2 - 1.2).exp()
         return times.clamp(self.sigma_min, self.sigma_max)

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import numpy as np
 
-from ..checked import NonNegative, checked
+from ..checked import NonNegative, Part, checked
 from ..errors import shown
 from ..readers import Must
 
 Entries = Annotated[int, Must(lambda n: 1 <= n <= 10**6, "an integer from 1 to 1000000")]
 Beta = Annotated[float, Must(lambda b: 0.0 < b < 1.0, "a number in (0, 1)")]
-Largest = Annotated[float, Must(lambda b: 0.0 < b <= 1.0, "a number in (0, 1]")]
 
 
 @checked
@@ -48,9 +47,7 @@ def scaled_linear(
 
 
 @checked
-def cosine(
-    entries: Entries = 1000, s: NonNegative = 0.008, largest: Largest = 0.999
-) -> list[float]:
+def cosine(entries: Entries = 1000, s: NonNegative = 0.008, largest: Part = 0.999) -> list[float]:
     """β_i = 1 − ᾱ((i+1)/T)/ᾱ(i/T), ᾱ a squared cosine, at most ``largest`` (arXiv 2102.09672)."""
 
     def alpha_bar(u: float) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..finite import NonFiniteError, bad_samples, finite, non_finite
+from ..finite import NonFiniteError, check_finite, finite, non_finite
 from ..parametrizations import Linear
 from ..plans import Plan, Remains, Run, Watch, bind
 from ..processes import Level
@@ -54,13 +54,9 @@ def integrate(
                 live.cap = None  # a backward pass through the adjoint asks again
             if not finite(x):
                 raise _located(run.plan, rest, model, begin, x, draw)
-        except Exception as error:
-            if finite(begin):
-                raise
-            name = "x" if run.levels[0].t < run.levels[-1].t else "start"
-            raise ValueError(
-                f"{name} has NaN or Inf in samples {bad_samples(begin)}; expected finite numbers"
-            ) from error
+        except Exception:
+            check_finite("x" if run.levels[0].t < run.levels[-1].t else "start", begin)
+            raise
     end = record.reached[-1] if record.reached else run.levels[0]
     return Solution(
         x=model.process.data(x) if end.clean else x,
@@ -125,11 +121,7 @@ def _located(
 
     def looked(k: int) -> Tensor:
         z = draw(k)
-        if not finite(z):
-            raise ValueError(
-                f"noise: draw {k} has NaN or Inf in samples {bad_samples(z)}; expected finite "
-                "numbers"
-            )
+        check_finite(f"noise: draw {k}", z)
         return z
 
     try:
