@@ -15,6 +15,7 @@ from .denoiser import Prediction as Prediction
 from .encoding import encode as encode
 from .models.digits import digits as digits
 from .parametrizations import Parametrization as Parametrization
+from .planning import plan as plan
 from .plans import Plan as Plan
 from .processes import CLD as CLD
 from .processes import EDM as EDM
@@ -31,7 +32,6 @@ from .run import BudgetExceeded as BudgetExceeded
 from .run import NonFiniteError as NonFiniteError
 from .run import Solution as Solution
 from .run import State as State
-from .sampling import plan as plan
 from .sampling import sample as sample
 from .sampling import solve as solve
 from .solvers import solver_table as solver_table

@@ -39,10 +39,9 @@ class Denoiser:
     """A trained network as every solver sees it.
 
     Args:
-        net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), which is
-            the network's to change, time of shape (batch,); returns a tensor of x's shape, or of
-            (batch, *shape) if that is less and it predicts x0; or an object with such a tensor as
-            its ``.sample``, or a tuple of one.
+        net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), its to
+            change, time (batch,); returns a tensor of x's shape, or of (batch, *shape) if that is
+            less and it predicts x0; or an object with such a ``.sample``, or a tuple of one.
         process: the forward process it was trained on.
         predicts: "eps", "x0", "v", "velocity", "flow", "score", "F", "scm", perhaps with options,
             "F(sigma_data=1)", or an object of :mod:`flowsolve.parametrizations` (which has a table
@@ -64,8 +63,7 @@ class Denoiser:
         conditioning, per_sample: keyword arguments for the network, and which of them have a row
             for each sample; see :meth:`given`.
 
-    Raises:
-        TypeError, ValueError: at construction, for arguments that do not fit together.
+    Raises TypeError or ValueError for arguments that do not fit together.
     """
 
     such_as: ClassVar[str] = (
@@ -125,19 +123,17 @@ class Denoiser:
 
     @property
     def state_shape(self) -> tuple[int, ...]:
-        """The shape of a sample's state: ``shape``, unless the process has more than the data."""
+        """The shape of a sample's state: ``shape``, unless it has more in it than the data."""
         return self.process.state_shape(self.data_shape)
 
     @property
     def state_dtype(self) -> torch.dtype:
-        """The dtype of a state started from noise: float32, or float64 for a float64 network and
-        where A and R are matrices."""
-        double = self.net_dtype == torch.float64 or not self.process.scalar
-        return torch.float64 if double else torch.float32
+        """Of a state started from noise: float64 for such a network, and with matrices."""
+        wide = self.net_dtype == torch.float64 or not self.process.scalar
+        return torch.float64 if wide else torch.float32
 
     def in_run(self) -> Denoiser:
-        """The model as one run sees it: with the dtype that its network has now. Warns of a network
-        in training mode."""
+        """The model as one run sees it: with its network's dtype now. Warns of training mode."""
         network.warn_of_training(self.net)
         if self.dtype is not None or not isinstance(self.net, torch.nn.Module):
             return self
@@ -201,16 +197,15 @@ class Denoiser:
     def evaluate(
         self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> Float[Tensor, "n *state"]:
-        """One evaluation of the network: its output o in the state's shape and dtype, or, with
-        ``correct_x0``, the corrected x̂0; ``times`` is what :meth:`times` gives for ``level``.
-        Raises TypeError or ValueError for an output that is no tensor of x's shape."""
+        """One evaluation: the output o in the state's shape and dtype, or, with ``correct_x0``, the
+        corrected x̂0. Raises TypeError or ValueError for one that is no tensor of x's shape."""
         return self.evaluate_both(x, level, times)[0]
 
     def evaluate_both(
         self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
-        """:meth:`evaluate`, and the second half of the channels of a network that learned its
-        variance; None of others."""
+        """:meth:`evaluate`, and the second half of the channels where a variance is learned, else
+        None; ``times`` is what :meth:`times` gives for ``level``."""
         (times,) = self.times([level], x) if times is None else (times,)
         out = network.ask(self.net, self.input(x, level), times, self.conditioning)
         return self.output(out, x, level)
@@ -232,12 +227,17 @@ class Denoiser:
             # The coefficients meet it in the state's precision, whatever the network's.
             answer, alone = network.answer(out, x).to(x.dtype), self.parametrization.of_data
             out, spread = network.in_shape(answer, x, self.process, alone, self.variance)
-        if self.correct_x0 is None:
-            return out, spread
-        plain = self.parametrization.coefficients(self.process, level)
-        x0 = self.correct_x0(combine(plain.x0, (x, out)), level)
-        network.check_like(x0, x)
-        return x0.to(x.dtype), spread
+        return (out if self.correct_x0 is None else self.corrected(out, x, level)), spread
+
+    def corrected(
+        self, out: Float[Tensor, "n *state"], x: Float[Tensor, "n *state"], level: Level
+    ) -> Float[Tensor, "n *state"]:
+        """The x̂0 of an answer ``out`` after ``correct_x0``, where there is one."""
+        assert self.correct_x0 is not None
+        pair = self.parametrization.coefficients(self.process, level).x0
+        x0 = self.correct_x0(combine(pair, (x, out)), level)
+        network.check_like("correct_x0 returned", x0, x)
+        return x0.to(x.dtype)
 
     @checked
     def __call__(self, x: Float[Tensor, "n *state"], level: Level | float) -> Prediction:

@@ -18,15 +18,14 @@ from .checks import AnyGrid, AnySolver, Device, Keep
 from .continuing import check_rest
 from .denoiser import Denoiser
 from .noise import Seed, check_seeds, normal
-from .plans import Plan
-from .processes import Level, Process
+from .processes import Level
 from .readers import Later
-from .run import Solution, Span, State, integrate, layout
-from .solvers import DEFAULT_NFE, Solver, solver_table
+from .run import Solution, Span, State, integrate
+from .solvers import DEFAULT_NFE
 from .starts import Noise, Number, Samples, check_state, draws
 from .typing import Float
 
-__all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "plan", "sample", "solve"]
+__all__ = ["DEFAULT_NFE", "DEFAULT_SOLVER", "sample", "solve"]
 
 #: The solver when the caller names none.
 DEFAULT_SOLVER = "auto"
@@ -108,19 +107,17 @@ def solve(
     else:
         how = (model.process, solver, nfe, grid, span, options)
         run = checks.check_layout(*how, arguments=_arguments(solve, sample))
-    seed = None if seed is None else check_seeds(seed)
+    seed = check_seeds(seed)
     drawn = start is None or (noise is None and (run.plan is None or run.plan.draws > 0))
-    used = check_seeds(seed) if drawn else None
+    used = seed if drawn else None
     if start is not None:
         start = check_state(model, "start", start, model.shape and model.state_shape)
         n = len(start)
     n = _count(model, n, seed, first)
     model = checks.check_rows(model.in_run(), first, n)
     x = _begin(model, run.levels[0], n, start, used, first, device)
-    kept, draw = (
-        frozenset([keep] if isinstance(keep, str) else keep or ()),
-        draws(noise, x, used, first, run.plan and run.plan.places, run.levels[0]),
-    )
+    kept = frozenset([keep] if isinstance(keep, str) else keep or ())
+    draw = draws(noise, x, used, first, run.plan and run.plan.places, run.levels[0])
     how = (kept, callback, progress, differentiable, first, rest)
     return integrate(model, run, x, nfe, draw, used, *how)
 
@@ -174,47 +171,9 @@ def sample(
     )
 
 
-@checked
-def plan(
-    solver: Annotated[Solver | str, Later("checks.check_solver")],
-    process: Process,
-    *,
-    nfe: Count | None = None,
-    grid: AnyGrid = None,
-    span: Span = (None, None),
-    **options: Any,
-) -> Plan:
-    """A fixed-step solver laid out on a grid, without a model: what :func:`solve` does when it is
-    given the same arguments.
-
-    Args:
-        solver: a name or a solver object, but not an adaptive method or a bridge to another
-            library.
-        process: the process the plan is for.
-        nfe, grid, span, options: as in :func:`solve`.
-
-    Raises:
-        TypeError, ValueError: for arguments that do not fit, naming the argument, its value and
-            what was expected.
-    """
-    chosen, on = checks.check_solver(process, solver, nfe, grid, options, _arguments(plan))
-    if not chosen.fixed:
-        near = min(
-            (row for row in solver_table() if row.solver.fixed),
-            key=lambda row: (abs(row.solver.order - chosen.order), row.family != "Runge-Kutta"),
-        )
-        raise ValueError(
-            f"solver={solver!r} has no plan: its steps depend on the data, or are another "
-            f"library's. Did you mean {near.name!r}?"
-        )
-    laid = layout(chosen, process, on, nfe, span).plan
-    assert laid is not None
-    return laid
-
-
-def _count(model: Denoiser, n: int | None, seed: Seed | None, first: int) -> int:
+def _count(model: Denoiser, n: int | None, seed: Seed, first: int) -> int:
     """How many samples a call is for."""
-    if seed is None or isinstance(seed, int):
+    if isinstance(seed, int):
         return checks.samples_of(model, first) if n is None else n
     if n is not None and len(seed) != n:
         raise ValueError(

@@ -15,7 +15,7 @@ operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
 processes.matrix processes.langevin processes.blurring processes.* processes
-coordinates linear parametrizations network conditioning denoiser corrections starts finite
+coordinates linear parametrizations network conditioning denoiser around corrections starts finite
 grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
@@ -25,7 +25,7 @@ solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans
 run.record run.layout run.live run.integrate run
-checks continuing sampling encoding
+checks continuing planning sampling encoding
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training

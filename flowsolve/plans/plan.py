@@ -15,10 +15,11 @@ from typing import Annotated, Any
 
 from torch import Tensor
 
+from ..around import Around
 from ..caching import kept
 from ..checked import checked
 from ..denoiser import Denoiser
-from ..finite import bad_samples, finite
+from ..finite import check_finite
 from ..noise import Place, Seed, check_seeds
 from ..output import write
 from ..parametrizations import Parametrization
@@ -115,8 +116,8 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file: JSON, with every number in full. It appears complete or not at
         all."""
-        text = files.dumps(self.program)
-        write(Path(path), lambda file: file.write(text.encode()))
+        text, path = files.dumps(self.program), _file(path)
+        write(path, lambda file: file.write(text.encode()))
 
     @classmethod
     @checked
@@ -127,9 +128,7 @@ class Plan:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a plan's file, of another version, or damaged.
         """
-        if Path(path).is_dir():
-            raise ValueError(f"path={os.fspath(path)!r}: a folder; expected a file of Plan.save")
-        data = Path(path).read_bytes()
+        data = _file(path).read_bytes()
         try:
             return cls(files.loads(data.decode()))
         except (ValueError, OverflowError, RecursionError) as error:
@@ -196,17 +195,19 @@ class Plan:
         if isinstance(model, Denoiser):
             if process is not None:
                 raise ValueError(f"process={process!r} cannot be given beside a Denoiser")
+            if isinstance(model, Around):
+                raise ValueError(
+                    f"model: a {type(model).__name__} changes what its network returns, and here "
+                    "the caller asks the network; expected a denoiser that does not"
+                )
             model = model.in_run()
         else:
             model = outside(model, process)
         self.check(model.process)
         x = check_state(model, "start", start, model.shape and model.state_shape)
-        if not finite(x):
-            raise ValueError(
-                f"start has NaN or Inf in samples {bad_samples(x)}; expected finite numbers"
-            )
-        seed = None if seed is None else check_seeds(seed)
-        used = check_seeds(seed) if noise is None and self.draws else None
+        check_finite("start", x)
+        seed = check_seeds(seed)
+        used = seed if noise is None and self.draws else None
         drawn = draws(noise, x, used, first, self.places, self.levels[0])
         return Push(self.program, model, x, drawn, used)
 
@@ -214,6 +215,13 @@ class Plan:
     def check(self, process: Process) -> None:
         """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""
         _check(self.program, process)
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    """The path of a plan's file. Raises ValueError for one that cannot be a file's."""
+    if "\0" in os.fspath(path) or Path(path).is_dir():
+        raise ValueError(f"path={os.fspath(path)!r}: a folder, or no path; expected that of a file")
+    return Path(path)
 
 
 @kept
