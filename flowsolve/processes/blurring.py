@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from ..checked import Part, checked
+from ..checked import NonNegative, Part, checked
 from ..operators import Diagonal
 from ..readers import Must
 from .levels import Level
