@@ -12,7 +12,11 @@ from .corrections import clip as clip
 from .corrections import dynamic_threshold as dynamic_threshold
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Prediction as Prediction
+from .encoding import Reconstruction as Reconstruction
 from .encoding import encode as encode
+from .encoding import reconstruct as reconstruct
+from .interpolation import interpolate as interpolate
+from .interpolation import slerp as slerp
 from .models.digits import digits as digits
 from .parametrizations import Parametrization as Parametrization
 from .planning import plan as plan

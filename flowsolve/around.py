@@ -103,4 +103,4 @@ class Around(Denoiser):
     ) -> tuple[Float[Tensor, "n *state"], Float[Tensor, "n *state"] | None]:
         (times,) = self.times([level], x) if times is None else (times,)
         out, learned = self.changed(self.inside, x, level, times)
-        return (out if self.correct_x0 is None else self.corrected(out, x, level)), learned
+        return (out if self.correct_x0 is None else self._corrected(out, x, level)), learned

@@ -227,9 +227,9 @@ class Denoiser:
             # The coefficients meet it in the state's precision, whatever the network's.
             answer, alone = network.answer(out, x).to(x.dtype), self.parametrization.of_data
             out, spread = network.in_shape(answer, x, self.process, alone, self.variance)
-        return (out if self.correct_x0 is None else self.corrected(out, x, level)), spread
+        return (out if self.correct_x0 is None else self._corrected(out, x, level)), spread
 
-    def corrected(
+    def _corrected(
         self, out: Float[Tensor, "n *state"], x: Float[Tensor, "n *state"], level: Level
     ) -> Float[Tensor, "n *state"]:
         """The x̂0 of an answer ``out`` after ``correct_x0``, where there is one."""
