@@ -120,5 +120,5 @@ def reconstruct(
     how |= {"progress": progress, "differentiable": differentiable}
     latent = encode(model, x, **how)
     back = solve(model, start=latent, **how).x
-    error = (back - x.to(back.dtype)).flatten(1).square().mean(1)
+    error = (back.double() - x.double()).flatten(1).square().mean(1)
     return Reconstruction(back, latent, error)

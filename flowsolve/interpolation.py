@@ -21,6 +21,7 @@ from .checks import AnyGrid, AnySolver, check_layout
 from .denoiser import Denoiser
 from .encoding import encode
 from .errors import refused
+from .finite import check_finite
 from .readers import Later, Must
 from .run import Span
 from .sampling import DEFAULT_SOLVER, solve
@@ -115,6 +116,7 @@ def interpolate(
     for name, x in zip(names, corners, strict=True):
         if x.shape != corners[0].shape:
             raise ValueError(refused(name, x, f"the shape of a, {tuple(corners[0].shape)}"))
+        check_finite(name, x)
     if model.per_sample is None:
         conditions.check_known(model.conditioning, 0, n, "interpolate")
     arguments = tuple(how.keys() | run.keys() | {"model", "a", "b", "steps", "below", "encoded"})

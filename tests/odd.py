@@ -258,7 +258,7 @@ TEXTS = ("-1", "0", "1e300", "1e-300", "1e999", "None", '"a"', "x", "True", "[1]
 #: in torch's own functions. Runs and losses that are averaged over them are not.
 MAPS = {
     "state", "data", "training_times", "__call__", "score",
-    "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest",
+    "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "slerp",
 }  # fmt: skip
 #: Arguments that name a file to be read.
 FILES = {"path", "weights"}
@@ -296,6 +296,8 @@ ARGUMENTS: dict[str, str] = {
 SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.compare": {"solvers": "('ddim',)", "nfe": "(2,)", "reference": "X", "start": "X"},
     "flowsolve.solve": {"solver": "'ddpm'"},
+    "flowsolve.interpolate": {"a": "X", "b": "0.5 * X", "below": "(-X, X + 1)"},
+    "flowsolve.slerp": {"a": "X", "b": "0.5 - X", "t": "0.25"},
     "flowsolve.dynamic_threshold": {"quantile": "0.5", "least": "1.0"},
     "flowsolve.Level": {"t": "0.5", "A": "operators.Scalar(0.8)", "R": "operators.Scalar(0.6)"},
     "exact.Empirical": {"data": "[[1.0, 0.5], [-1.0, 0.25]]"},
@@ -343,6 +345,8 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "flowsolve.sample": ("n", "seed"),
     "flowsolve.plan": ("nfe",),
     "flowsolve.encode": ("nfe",),
+    "flowsolve.reconstruct": ("nfe",),
+    "flowsolve.interpolate": ("nfe", "steps"),
     "flowsolve.compare": ("solvers", "nfe", "n"),
     "flowsolve.Denoiser": ("shape",),
     "exact.Mixture": ("covariances",),
@@ -389,7 +393,8 @@ USES: tuple[tuple[type, str], ...] = (
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "records of results: nothing is done with what they are given": (
         "Comparison", "Measured", "Solution", "State", "Prediction", "Linear", "Trained", "Bound",
-        "Loss", "Recipe", "Split", "Quality", "BudgetExceeded", "NonFiniteError", "Table"),
+        "Loss", "Recipe", "Split", "Quality", "BudgetExceeded", "NonFiniteError", "Table",
+        "Reconstruction"),
     "called by the library, with what it has made": (
         "Evaluation", "Evaluator", "Ode", "Past", "Step", "drive", "step", "between", "steps",
         "rules", "descend", "singular", "shadow", "filler", "integrate", "methods", "examples",
