@@ -11,8 +11,9 @@ from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
 from .plans import Plan
+from .processes import Process
 from .readers import Later
-from .run import Span, integrate
+from .run import Layout, Span, integrate
 from .sampling import DEFAULT_SOLVER, solve
 from .starts import check_state
 from .typing import Float
@@ -50,15 +51,7 @@ def encode(
     """
     model, x = model.in_run(), check_state(model, "x", x, model.shape, data=True)
     model, x = check_rows(model, 0, len(x)), model.process.state(x)
-    arguments = (model.process, solver, nfe, grid, span, options)
-    try:
-        run = check_layout(*arguments, upward=True, arguments=tuple(signature(encode).parameters))
-    except ValueError as error:
-        if not isinstance(solver, Plan) and _draws(*arguments):
-            raise ValueError(
-                f"solver={solver!r} draws noise; encoding needs a deterministic solver: {error}"
-            ) from None
-        raise
+    run = check_upward(model.process, solver, nfe, grid, span, options)
 
     def no_noise(k: int) -> Tensor:
         raise ValueError(f"solver={solver!r} draws noise; encoding needs a deterministic solver")
@@ -66,6 +59,28 @@ def encode(
     return integrate(
         model, run, x, nfe, no_noise, None, progress=progress, differentiable=differentiable
     ).x
+
+
+def check_upward(
+    process: Process,
+    solver: Any,
+    nfe: int | None,
+    grid: Any,
+    span: Span,
+    options: dict[str, Any],
+) -> Layout:
+    """The layout of a run from data to noise. Raises TypeError or ValueError naming what does not
+    fit, a solver that draws noise among it."""
+    arguments = (process, solver, nfe, grid, span, options)
+    try:
+        known = tuple(signature(encode).parameters)
+        return check_layout(*arguments, upward=True, arguments=known)
+    except ValueError as error:
+        if not isinstance(solver, Plan) and _draws(*arguments):
+            raise ValueError(
+                f"solver={solver!r} draws noise; encoding needs a deterministic solver: {error}"
+            ) from None
+        raise
 
 
 def _draws(*arguments: Any) -> bool:

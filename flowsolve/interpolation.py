@@ -17,9 +17,9 @@ from torch import Tensor
 
 from . import conditioning as conditions
 from .checked import Count, Fraction, checked
-from .checks import AnyGrid, AnySolver, check_layout
+from .checks import AnyGrid, AnySolver
 from .denoiser import Denoiser
-from .encoding import encode
+from .encoding import check_upward, encode
 from .errors import refused
 from .finite import check_finite
 from .readers import Later, Must
@@ -41,7 +41,7 @@ def slerp(
     """The point at ``t`` of the great circle from ``a`` (t = 0) to ``b`` (t = 1), of each sample by
     itself, (n, *state) in their dtype. The norm goes from that of a to that of b.
 
-    Where the two point the same way, or opposite ways, it is a straight line.
+    Where the two point the same way, or opposite ways, or one is zero, it is a straight line.
 
     Raises:
         TypeError, ValueError: unless a and b are floating-point tensors of one shape.
@@ -57,7 +57,7 @@ def slerp(
     # 2 atan2 keeps the digits that acos loses at small angles.
     angle = 2.0 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))
     sine = angle.sin()
-    straight = sine < PARALLEL
+    straight = (sine < PARALLEL) | (x == 0.0).all(1) | (y == 0.0).all(1)
     sine = torch.where(straight, torch.ones_like(sine), sine)
     left = torch.where(straight, torch.full_like(sine, 1.0 - t), ((1.0 - t) * angle).sin() / sine)
     right = torch.where(straight, torch.full_like(sine, t), (t * angle).sin() / sine)
@@ -119,9 +119,7 @@ def interpolate(
         check_finite(name, x)
     if model.per_sample is None:
         conditions.check_known(model.conditioning, 0, n, "interpolate")
-    arguments = tuple(how.keys() | run.keys() | {"model", "a", "b", "steps", "below", "encoded"})
-    here = (model.process, solver, nfe, grid, span, options)
-    level = check_layout(*here, arguments=arguments).levels[0]
+    noisy = check_upward(model.process, solver, nfe, grid, span, options).levels[-1]
 
     def along(k: int, rows: int) -> Denoiser:
         """The model for k copies of its samples, or some of them."""
@@ -132,7 +130,7 @@ def interpolate(
         corners = list(latents.chunk(len(corners)))
     root = None
     if not model.process.scalar:  # noise is not equally strong in all directions: make it so
-        root = model.process.prior(level)
+        root = model.process.prior(noisy)
         corners = [root.inverse() @ z for z in corners]
     ts = [k / (steps - 1) for k in range(steps)]
     if below is None:

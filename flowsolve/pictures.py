@@ -21,7 +21,7 @@ from .output import unwritable, write
 TILE = 64
 GAP = 2
 
-#: What :func:`save_tensor` can write.
+#: What :func:`save_tensor` can write, and :func:`load_tensor` read.
 TENSORS = (".pt", ".npy", ".npz")
 
 
@@ -73,13 +73,16 @@ def sheet(x: Tensor, *, columns: Count | None = None) -> Any:
 
 
 @checked
-def save_sheet(path: Path, x: Tensor, facts: Mapping[str, object]) -> None:
+def save_sheet(
+    path: Path, x: Tensor, facts: Mapping[str, object], *, columns: Count | None = None
+) -> None:
     """Write the sheet to ``path``; a PNG also carries ``facts`` as text. Raises ValueError for what
     is no picture, and for a path to which none can be written."""
     check_picture(path)
     from PIL.PngImagePlugin import PngInfo
 
-    picture, kind, options = sheet(x), picture_formats()[path.suffix.lower()], {}
+    kind, options = picture_formats()[path.suffix.lower()], {}
+    picture = sheet(x, columns=columns)
     if kind == "PNG":
         options["pnginfo"] = info = PngInfo()
         for key, value in facts.items():
@@ -141,3 +144,33 @@ def save_tensor(path: Path, x: Tensor) -> None:
         write(path, lambda file: np.save(file, x.numpy()))
     else:
         write(path, lambda file: np.savez(file, samples=x.numpy()))
+
+
+@checked
+def load_tensor(path: Path) -> Tensor:
+    """The numbers in a file that :func:`save_tensor` wrote, or in one like it: of an .npz the array
+    "samples", or its only one.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for another suffix, and for a file that is damaged or has no numbers in it.
+    """
+    if path.suffix.lower() not in TENSORS:
+        raise ValueError(f"path={str(path)!r}: expected a name ending in one of {TENSORS}")
+    try:
+        if path.suffix.lower() == ".pt":
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            array = np.load(path, allow_pickle=False)
+            if isinstance(array, np.lib.npyio.NpzFile):
+                names = list(array)
+                array = array["samples" if "samples" in names or len(names) != 1 else names[0]]
+            found = torch.from_numpy(array)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever unpickling and unzipping make of damaged files
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"path={str(path)!r}: no file of numbers ({said})") from None
+    if not isinstance(found, Tensor):
+        raise ValueError(f"path={str(path)!r}: it has {type(found).__name__}; expected a tensor")
+    return found

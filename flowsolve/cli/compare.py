@@ -121,6 +121,4 @@ def _write(arguments: argparse.Namespace, output: Path | None, result: Compariso
             files.callback(result.picture, output)
         if arguments.plot is not None:
             files.callback(result.plot, arguments.plot)
-    return ", " * bool(output or arguments.plot) + " and ".join(
-        str(file) for file in (output, arguments.plot) if file
-    )
+    return options.files_said(output, arguments.plot)

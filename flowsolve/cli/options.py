@@ -72,6 +72,51 @@ def add_count(add: Callable[..., Any], default: int) -> None:
     add("-n", "--n", type=positive, default=default, metavar="N", help=text)
 
 
+def add_solving(add: Callable[..., Any]) -> None:
+    """Which solver goes up and down the ODE, and how finely."""
+    add("--solver", default="auto", metavar="NAME", help="a deterministic one (default: auto)")
+    add(
+        "--nfe",
+        type=positive,
+        metavar="N",
+        help="evaluations of the network in each direction (default: 20)",
+    )
+    add("--grid", metavar="NAME", help="where the noise levels lie (default: the solver's own)")
+    add(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of the solver; may be repeated",
+    )
+
+
+def solving(arguments: argparse.Namespace, process: Any) -> dict[str, Any]:
+    """What :func:`add_solving` was told. Raises Usage if that cannot go up."""
+    from ..encoding import check_upward
+
+    named = {key: getattr(arguments, key) for key in ("solver", "nfe", "grid")}
+    own = dict(arguments.option)
+    try:
+        check_upward(process, named["solver"], named["nfe"], named["grid"], (None, None), own)
+    except (TypeError, ValueError) as error:
+        raise Usage(error) from error
+    return {**named, **own}
+
+
+def files_said(*files: Path | None) -> str:
+    """ ", a and b", of the files that there are."""
+    names = [str(file) for file in files if file]
+    return ", " * bool(names) + " and ".join(names)
+
+
+def add_tensor(add: Callable[..., Any], what: str) -> None:
+    """Where ``what`` goes as numbers."""
+    text = f"also write {what} as numbers: .pt, .npy or .npz"
+    add("--save-tensor", type=Path, metavar="FILE", help=text)
+
+
 def add_saying(add: Callable[..., Any]) -> None:
     """The arguments that say how much a command says."""
     add(

@@ -79,12 +79,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="B",
         help="samples at a time; Ctrl-C keeps the finished ones (default: 64)",
     )
-    add(
-        "--save-tensor",
-        type=Path,
-        metavar="FILE",
-        help="also write the samples as numbers: .pt, .npy or .npz",
-    )
+    options.add_tensor(add, "the samples")
     add_model(add)
     options.add_saying(add)
 
