@@ -158,14 +158,15 @@ def load_tensor(path: Path) -> Tensor:
     if path.suffix.lower() not in TENSORS:
         raise ValueError(f"path={str(path)!r}: expected a name ending in one of {TENSORS}")
     try:
-        if path.suffix.lower() == ".pt":
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            array = np.load(path, allow_pickle=False)
-            if isinstance(array, np.lib.npyio.NpzFile):
-                names = list(array)
-                array = array["samples" if "samples" in names or len(names) != 1 else names[0]]
-            found = torch.from_numpy(array)
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".pt":
+                found = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                array = np.load(file, allow_pickle=False)
+                if path.suffix.lower() == ".npz":
+                    names = list(array)
+                    array = array["samples" if "samples" in names or len(names) != 1 else names[0]]
+                found = torch.from_numpy(array)
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever unpickling and unzipping make of damaged files

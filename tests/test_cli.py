@@ -102,8 +102,13 @@ def test_tensors_are_saved(tmp_path: Path, suffix: str) -> None:
         )
         == 0
     )
-    x = torch.load(file) if suffix == "pt" else np.load(file)
-    assert tuple((x["samples"] if suffix == "npz" else x).shape) == (2, 1, 8, 8)
+    if suffix == "npz":
+        with np.load(file) as arrays:
+            x = arrays["samples"]
+    else:
+        x = torch.load(file) if suffix == "pt" else np.load(file)
+    assert tuple(x.shape) == (2, 1, 8, 8)
+    assert np.array_equal(pictures.load_tensor(file).numpy(), x)
 
 
 def test_options_reach_the_solver(

@@ -153,6 +153,8 @@ def use(model: exact.Mixture) -> None:
     flowsolve.solve(model, nfe=3, n=2, seed=0, callback=lambda state: state.step == 2)
     flowsolve.sample(model, nfe=3, n=3, seed=0, batch_size=2)
     flowsolve.encode(model, x0, nfe=3)
+    flowsolve.reconstruct(model, x0, nfe=3)
+    flowsolve.interpolate(model, x0, x0.flip(0), 2, nfe=3)
     run = flowsolve.plan("ddpm", process, nfe=3).push(model, start=kept.path[0], noise=noise)
     run.replace(run.x)
     while not run.done:
