@@ -12,11 +12,16 @@ from .corrections import clip as clip
 from .corrections import dynamic_threshold as dynamic_threshold
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Prediction as Prediction
+from .editing import edit as edit
 from .encoding import encode as encode
+from .inpainting import inpaint as inpaint
 from .models.digits import digits as digits
 from .parametrizations import Parametrization as Parametrization
+from .particles import Particles as Particles
+from .particles import smc as smc
 from .planning import plan as plan
 from .plans import Plan as Plan
+from .posteriors import posterior as posterior
 from .processes import CLD as CLD
 from .processes import EDM as EDM
 from .processes import VE as VE

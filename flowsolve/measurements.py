@@ -112,7 +112,8 @@ def _read(H: Any, shape: tuple[int, ...], device: torch.device) -> Callable[[Ten
     if not isinstance(H, Tensor):
         if not callable(H):
             raise TypeError(refused("H", H, f"a mask, a tensor (m, {size}), or a linear function"))
-        return H
+        function: Any = H
+        return function
     if H.is_meta or H.layout is not torch.strided:
         raise TypeError(refused("H", H, "a dense tensor with values"))
     if H.dtype == torch.bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -28,9 +29,9 @@ from .checks import AnyGrid, check_layout
 from .denoiser import Denoiser
 from .finite import finite, non_finite
 from .krylov import doubt
-from .measurements import Map, Measured, NoiseLevel, measurement_of
+from .measurements import Map, NoiseLevel, measurement_of
 from .noise import Place, Stream, check_seed
-from .posteriors import Look, Posterior
+from .posteriors import MEASUREMENT, Look, Posterior
 from .processes import Level
 from .readers import Later
 from .typing import Float
@@ -114,37 +115,31 @@ def smc(
 
 
 def _run(post: Posterior, levels: list[Level], n: int, seed: int) -> Particles:
-    dtype, device = post.state_dtype, post.conditioning["measurement y"].device
+    dtype, device = post.state_dtype, post.conditioning[MEASUREMENT].device
     process, stream = post.process, Stream(seed, range(n), post.state_shape, dtype, device)
     x = process.prior(levels[0]) @ stream.numbered(0)
-    log_w = torch.zeros(n, dtype=torch.float64, device=device)
-    ess, log_evidence, gap = [], log_w.sum(), None
-    for k, s in enumerate(levels):
-        view = _View.of(post, x, s)
-        if not (finite(view.x0) and finite(view.log_p)):
-            raise non_finite(view.x0, levels[: k + 1])
-        log_w = log_w + view.log_p
-        share = log_w.softmax(0)
-        ess.append(1.0 / share.square().sum())
-        if k == len(levels) - 1:
-            break
+    view = _View.of(post, x, levels[0])
+    log_w, log_evidence = view.log_p, view.log_p.new_zeros(())
+    ess = [_effective(log_w)]
+    for s, t in pairwise(levels):
         again = 2.0 * ess[-1] < n
-        rows = torch.where(again, _drawn(share, seed, s), torch.arange(n, device=device))
+        rows = torch.where(again, _drawn(log_w, seed, s), torch.arange(n, device=device))
         log_evidence = log_evidence + torch.where(again, _log_mean(log_w), 0.0)
+        log_w = torch.where(again, 0.0, log_w)
         x, x0, shift, log_p = (part[rows] for part in (x, view.x0, view.shift, view.log_p))
-        # Down to q and up again, as DDPM does; ε̂' is less than ε̂ by R⁻¹A times the shift.
-        t = levels[k + 1]
+        # Down to q and up again, as DDPM does; ε̂' is ε̂ less R⁻¹A times the shift.
         q = process.bridge(s, t, 1.0)
         fresh, back = t.R.excess(q), q @ s.R.inverse()
         z = stream.at(Place(s.t, 0))
         gap = (t.A - back @ s.A) @ shift
         x = t.A @ x0 + back @ (x - s.A @ x0) + gap + fresh @ z
-        pull = (fresh.inverse() @ gap).flatten(1).double()
-        ratio = -(0.5 * pull * pull + pull * z.flatten(1).double()).sum(1)
-        log_w = torch.where(again, 0.0, log_w) + ratio - log_p
+        pull, z = ((fresh.inverse() @ gap).flatten(1).double(), z.flatten(1).double())
+        view = _View.of(post, x, t)
+        log_w = log_w + view.log_p - log_p - (0.5 * pull * pull + pull * z).sum(1)
+        ess.append(_effective(log_w))
     return Particles(
         x=process.data(view.x0 + view.shift),
-        weights=share,
+        weights=log_w.softmax(0),
         ess=torch.stack(ess),
         log_evidence=float(log_evidence + _log_mean(log_w)),
         nfe=len(levels),
@@ -185,13 +180,17 @@ class _View:
         return cls(x0, shift, log_p)
 
 
-def _drawn(share: Tensor, seed: int, level: Level) -> Tensor:
+def _drawn(log_w: Tensor, seed: int, level: Level) -> Tensor:
     """The particles drawn again, systematically: with one uniform number."""
-    n = len(share)
-    stream = Stream(seed, range(1), (1,), torch.float64, share.device)
+    n = len(log_w)
+    stream = Stream(seed, range(1), (1,), torch.float64, log_w.device)
     u = torch.special.ndtr(stream.at(Place(level.t, 1)).view(()))
-    places = (u + torch.arange(n, dtype=share.dtype, device=share.device)) / n
-    return torch.searchsorted(share.cumsum(0), places).clamp(max=n - 1)
+    places = (u + torch.arange(n, dtype=log_w.dtype, device=log_w.device)) / n
+    return torch.searchsorted(log_w.softmax(0).cumsum(0), places).clamp(max=n - 1)
+
+
+def _effective(log_w: Tensor) -> Tensor:
+    return 1.0 / log_w.softmax(0).square().sum()
 
 
 def _log_mean(log_w: Tensor) -> Tensor:

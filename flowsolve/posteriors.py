@@ -84,7 +84,7 @@ def posterior(
 
 
 #: By what the measurement is known in the conditioning.
-_Y = "measurement y"
+MEASUREMENT = "measurement y"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +108,8 @@ class Posterior(Around):
                 "dataclasses.replace(posterior(...), correct_x0=...)"
             )
         fields = {"measure": measured.by, "noise": noise, "method": method}
-        per_sample = (_Y,) if measured.each else ()
-        return cls.of(model, {_Y: measured.y}, per_sample, **fields)
+        per_sample = (MEASUREMENT,) if measured.each else ()
+        return cls.of(model, {MEASUREMENT: measured.y}, per_sample, **fields)
 
     def changed(
         self, inside: Denoiser, x: Float[Tensor, "n *state"], level: Level, times: Times
@@ -122,7 +122,9 @@ class Posterior(Around):
             else:
                 shift = look.pulled(solved(look.spread, look.misfit, self.noise**2)[0])
             out, learned = look.answer(shift), look.learned
-        return (out, learned) if graph else (out.detach(), learned and learned.detach())
+        if graph or learned is None:
+            return out if graph else out.detach(), learned
+        return out.detach(), learned.detach()
 
 
 class Look:
@@ -163,7 +165,7 @@ class Look:
             )
         self.x0 = combine(inside.linear(self.at).x0, (self.x, self.out))
         self.seen = self.measure(self.x0)
-        misfit = (model.conditioning[_Y].to(x.device) - self.seen.double()).flatten(1)
+        misfit = (model.conditioning[MEASUREMENT].to(x.device) - self.seen.double()).flatten(1)
         self.misfit = misfit if graph else misfit.detach()
 
     def pulled(self, w: Float[Tensor, "n m"]) -> Float[Tensor, "n *state"]:
