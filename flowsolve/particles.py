@@ -31,7 +31,7 @@ from .finite import finite, non_finite
 from .krylov import doubt
 from .measurements import Map, NoiseLevel, measurement_of
 from .noise import Place, Stream, check_seed
-from .posteriors import MEASUREMENT, Look, Posterior
+from .posteriors import Look, Posterior
 from .processes import Level
 from .readers import Later
 from .typing import Float
@@ -115,7 +115,7 @@ def smc(
 
 
 def _run(post: Posterior, levels: list[Level], n: int, seed: int) -> Particles:
-    dtype, device = post.state_dtype, post.conditioning[MEASUREMENT].device
+    dtype, device = post.state_dtype, post.y.device
     process, stream = post.process, Stream(seed, range(n), post.state_shape, dtype, device)
     x = process.prior(levels[0]) @ stream.numbered(0)
     view = _View.of(post, x, levels[0])

@@ -73,13 +73,16 @@ def sheet(x: Tensor, *, columns: Count | None = None) -> Any:
 
 
 @checked
-def save_sheet(path: Path, x: Tensor, facts: Mapping[str, object]) -> None:
+def save_sheet(
+    path: Path, x: Tensor, facts: Mapping[str, object], *, columns: Count | None = None
+) -> None:
     """Write the sheet to ``path``; a PNG also carries ``facts`` as text. Raises ValueError for what
     is no picture, and for a path to which none can be written."""
     check_picture(path)
     from PIL.PngImagePlugin import PngInfo
 
-    picture, kind, options = sheet(x), picture_formats()[path.suffix.lower()], {}
+    picture, options = sheet(x, columns=columns), {}
+    kind = picture_formats()[path.suffix.lower()]
     if kind == "PNG":
         options["pnginfo"] = info = PngInfo()
         for key, value in facts.items():

@@ -83,10 +83,6 @@ def posterior(
     return Posterior.given_that(model, measurement_of(model, y, H), noise, method)
 
 
-#: By what the measurement is known in the conditioning.
-MEASUREMENT = "measurement y"
-
-
 @dataclass(frozen=True, eq=False)
 class Posterior(Around):
     """A denoiser of x₀ given a measurement; :func:`posterior` makes it."""
@@ -95,6 +91,13 @@ class Posterior(Around):
     measure: Callable[[Tensor], Tensor]
     noise: float
     method: str
+    #: By what y is known in the conditioning.
+    name: str
+
+    @property
+    def y(self) -> Float[Tensor, "rows *m"]:
+        """The measurement, in float64, with a row for each sample or one for all."""
+        return self.conditioning[self.name]
 
     @classmethod
     def given_that(
@@ -107,9 +110,10 @@ class Posterior(Around):
                 "is the covariance; expected a model without, and the correction on the result: "
                 "dataclasses.replace(posterior(...), correct_x0=...)"
             )
-        fields = {"measure": measured.by, "noise": noise, "method": method}
-        per_sample = (MEASUREMENT,) if measured.each else ()
-        return cls.of(model, {MEASUREMENT: measured.y}, per_sample, **fields)
+        # There may be a posterior inside, with a measurement of its own.
+        name = f"measurement {sum(' ' in key for key in model.conditioning)}"
+        fields = {"measure": measured.by, "noise": noise, "method": method, "name": name}
+        return cls.of(model, {name: measured.y}, (name,) if measured.each else (), **fields)
 
     def changed(
         self, inside: Denoiser, x: Float[Tensor, "n *state"], level: Level, times: Times
@@ -165,7 +169,7 @@ class Look:
             )
         self.x0 = combine(inside.linear(self.at).x0, (self.x, self.out))
         self.seen = self.measure(self.x0)
-        misfit = (model.conditioning[MEASUREMENT].to(x.device) - self.seen.double()).flatten(1)
+        misfit = (model.y.to(x.device) - self.seen.double()).flatten(1)
         self.misfit = misfit if graph else misfit.detach()
 
     def pulled(self, w: Float[Tensor, "n m"]) -> Float[Tensor, "n *state"]:

@@ -32,7 +32,8 @@ pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
 models models.data models.unet models.preconditioned models.recipes models.digits models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
-cli.streams cli.options cli.model cli.sample cli.compare cli.train cli.solvers cli.main cli
+cli.streams cli.options cli.model cli.sample cli.compare cli.inpaint cli.train cli.solvers
+cli.main cli
 """
 PLACES = LAYERS.split()
 FACE = {"__init__", "__main__"}

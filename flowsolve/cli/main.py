@@ -1,5 +1,5 @@
-"""The command line: ``flowsolve sample``, ``flowsolve compare``, ``flowsolve train``, ``flowsolve
-solvers``.
+"""The command line: ``flowsolve sample``, ``flowsolve compare``, ``flowsolve inpaint``,
+``flowsolve train``, ``flowsolve solvers``.
 
 Exit status: 0 done, 1 failed while running, 2 asked for something that does not exist, 130
 interrupted (143 and 129 by SIGTERM and SIGHUP), with what was finished on disk; 141 if nobody reads
@@ -15,12 +15,18 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import compare, sample, solvers, train
+from . import compare, inpaint, sample, solvers, train
 from .model import Foreign
 from .options import Usage
 from .streams import signals, status_of, streams
 
-COMMANDS = {"sample": sample, "compare": compare, "train": train, "solvers": solvers}
+COMMANDS = {
+    "sample": sample,
+    "compare": compare,
+    "inpaint": inpaint,
+    "train": train,
+    "solvers": solvers,
+}
 
 
 class _Parser(argparse.ArgumentParser):
