@@ -16,8 +16,9 @@ from torch import Tensor
 from .checked import Count, Part, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
-from .errors import Unsuited
+from .errors import Unsuited, refused
 from .finite import check_finite
+from .grids import Explicit, find_grid
 from .noise import Seed, Stream, check_seeds
 from .operators import combine
 from .processes import FLOW_TIME, Level, Process
@@ -73,6 +74,9 @@ def edit(
     check_finite("x", x)
     stream = stream_for(x, seed, first)
     model = check_rows(model.in_run(), first, len(x))
+    if grid is not None and isinstance(find_grid(grid, model.process), Explicit):
+        expected = "a grid's name or object, to be laid from the start; times have their own"
+        raise ValueError(refused("grid", grid, expected))
     level = _level_of(model.process, strength)
     how = (model.process, solver, nfe, grid, (level.t, None), options)
     run = check_layout(*how, arguments=tuple(signature(edit).parameters))

@@ -84,7 +84,8 @@ def inpaint(
         )
     x = check_state(model, "x", x, model.shape, data=True)
     check_finite("x, also where it is not known,", x)
-    if tuple(mask.shape) != tuple(x.shape[1:]) or mask.is_meta or not bool(mask.any()):
+    there = mask.dtype == torch.bool and not mask.is_meta
+    if not there or tuple(mask.shape) != tuple(x.shape[1:]) or not bool(mask.any()):
         expected = f"truth values of shape {tuple(x.shape[1:])}, True somewhere"
         raise ValueError(refused("mask", mask, expected))
     mask, stream = mask.to(x.device), stream_for(x, seed, first)
@@ -99,7 +100,7 @@ def inpaint(
         times = ITERATIONS if iterations is None else iterations
         return _repaint(model, x, mask, nfe, times, grid, stream, progress)
     if iterations is not None:
-        raise ValueError(f"iterations={iterations!r} is for method='repaint' alone")
+        raise ValueError(f"iterations={iterations!r}: expected None unless method='repaint'")
     how = (model.process, solver, nfe, grid, (None, None), options)
     run = check_layout(*how, arguments=tuple(signature(inpaint).parameters))
     sigma = NOISE if noise is None else noise

@@ -62,10 +62,11 @@ def solved(
         running = running & (rest * answer[:, -1].abs() > RESIDUAL * size)
         if not bool(running.any()):
             break
-    shape = (-1, *[1] * (moved[0].ndim - 1))
-    u = torch.stack([c[:, None] * q for c, q in zip(found.unbind(1), basis, strict=False)])
-    shifts = [c.view(shape) * one for c, one in zip(found.unbind(1), moved, strict=True)]
-    return u.sum(0), torch.stack(shifts).sum(0)
+    u, total = torch.zeros_like(b), torch.zeros_like(moved[0])
+    # One after another: more of them, with zeros, change nothing.
+    for c, q, shift in zip(found.unbind(1), basis, moved, strict=False):
+        u, total = u + c[:, None] * q, total + c.view(-1, *[1] * (shift.ndim - 1)) * shift
+    return u, total
 
 
 def doubt(small: Float[Tensor, "n k k"]) -> Float[Tensor, "n"]:

@@ -6,6 +6,7 @@ its values are ever asked for: its transpose is what autograd makes of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -32,9 +33,9 @@ Map = Annotated[
 NoiseLevel = Annotated[
     float,
     Must(
-        lambda v: v > 0.0,
-        "a positive number (without noise the equations for a sample are singular where it is "
-        "nearly clean; a thousandth of the data's spread is as good as none)",
+        lambda v: v > 0.0 and 0.0 < v * v < math.inf,
+        "a positive number with a square (without noise the equations for a sample are singular "
+        "where it is nearly clean; a thousandth of the data's spread is as good as none)",
     ),
 ]
 #: How far a function may be from linear, of its values: rounding in half precision is.
@@ -88,9 +89,8 @@ def measurement_of(model: Denoiser, y: Any, H: Any) -> Measured:
         raise ValueError("model: its shape is None; expected Denoiser(shape=...)")
     if not isinstance(y, Tensor) or not y.is_floating_point() or y.layout is not torch.strided:
         raise TypeError(refused("y", y, "a floating-point tensor, (*m) or (n, *m)"))
-    if y.is_meta:
-        raise ValueError("y is on the meta device; expected a tensor with values")
-    check_finite("y", y[None])
+    if y.is_meta or not bool(torch.isfinite(y).all()):
+        raise ValueError(refused("y", y, "finite numbers"))
     device = model.device or y.device
     with torch.inference_mode(False):  # gradients will be taken through them
         measure = _read(H, model.shape, device)
@@ -134,6 +134,8 @@ def _probed(
     """The shape of a sample's measurement, from random samples a, b and a − 2b."""
     a, b = normal(0, range(2), 0, model.data_shape, model.state_dtype, device)
     several, alone = (_asked(measure, x) for x in (torch.stack([a, b, a - 2.0 * b]), b[None]))
+    if not several.numel():
+        raise ValueError(f"H returned shape {tuple(several.shape)}: expected some numbers")
     size = several.abs().max() + torch.finfo(several.dtype).tiny
     if bool(((several[2] - several[0] + 2.0 * several[1]).abs() > _LINEAR * size).any()):
         raise ValueError(
@@ -144,8 +146,6 @@ def _probed(
         ((alone[0] - several[1]).abs() > _LINEAR * size).any()
     ):
         raise ValueError("H of a sample depends on the others of the batch; expected it by itself")
-    if not several[0].numel():
-        raise ValueError(f"H returned shape {tuple(several.shape)}: expected some numbers")
     return tuple(several.shape[1:])
 
 

@@ -34,6 +34,7 @@ from .noise import Place, Stream, check_seed
 from .posteriors import Look, Posterior
 from .processes import Level
 from .readers import Later
+from .starts import Samples
 from .typing import Float
 
 #: The most numbers that y may have: each costs a product an evaluation.
@@ -70,7 +71,7 @@ def smc(
     H: Map,
     *,
     noise: NoiseLevel,
-    particles: Count = 64,
+    particles: Samples = 64,
     nfe: Count = 100,
     grid: AnyGrid = None,
     seed: Annotated[OneSeed | None, Later("check_seed")] = None,

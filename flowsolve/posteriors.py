@@ -91,13 +91,14 @@ class Posterior(Around):
     measure: Callable[[Tensor], Tensor]
     noise: float
     method: str
-    #: By what y is known in the conditioning.
-    name: str
+    #: The measurement (1, *m) of all samples, or by what those of each are known in the
+    #: conditioning.
+    told: Tensor | str
 
     @property
     def y(self) -> Float[Tensor, "rows *m"]:
         """The measurement, in float64, with a row for each sample or one for all."""
-        return self.conditioning[self.name]
+        return self.conditioning[self.told] if isinstance(self.told, str) else self.told
 
     @classmethod
     def given_that(
@@ -110,10 +111,13 @@ class Posterior(Around):
                 "is the covariance; expected a model without, and the correction on the result: "
                 "dataclasses.replace(posterior(...), correct_x0=...)"
             )
-        # There may be a posterior inside, with a measurement of its own.
-        name = f"measurement {sum(' ' in key for key in model.conditioning)}"
-        fields = {"measure": measured.by, "noise": noise, "method": method, "name": name}
-        return cls.of(model, {name: measured.y}, (name,) if measured.each else (), **fields)
+        how = {"measure": measured.by, "noise": noise, "method": method}
+        if not measured.each:
+            return cls.of(model, {}, told=measured.y, **how)
+        # There may be a posterior inside, with measurements of its own.
+        inside = sum(key.startswith("measured y") for key in model.conditioning)
+        name = f"measured y {inside}" if inside else "measured y"
+        return cls.of(model, {name: measured.y}, (name,), told=name, **how)
 
     def changed(
         self, inside: Denoiser, x: Float[Tensor, "n *state"], level: Level, times: Times
@@ -156,7 +160,10 @@ class Look:
         self.measure, self.inside, self.level, self.graph = model.measure, inside, level, graph
         self.state, self.at = x, _with_signal(model, level)
         if self.at is not level:
-            x = (self.at.R @ level.R.inverse()) @ x
+            # Samples on levels of their own may be elsewhere, and are then left as they are.
+            here = [old is new for old, new in zip(level.each, self.at.each, strict=True)]
+            self.here = torch.tensor(here, device=x.device).view(-1, *[1] * (x.ndim - 1))
+            x = torch.where(self.here, x, (self.at.R @ level.R.inverse()) @ x)
             (times,) = inside.times([self.at], x)
         # Clones, for what inference mode made cannot be differentiated.
         self.x = x if graph and x.requires_grad else x.detach().clone().requires_grad_()
@@ -194,9 +201,11 @@ class Look:
     def answer(self, shift: Float[Tensor, "n *state"]) -> Float[Tensor, "n *state"]:
         """What the denoiser returns if its x̂₀ is x̂₀ + shift."""
         of_x, of_out = self.inside.linear(self.level).x0
-        if self.at is self.level:  # nothing cancels
-            return self.out + of_out.inverse() @ shift.to(self.out.dtype)
-        return of_out.inverse() @ (self.moved(shift) - of_x @ self.state)
+        out = self.out + of_out.inverse() @ shift.to(self.out.dtype)  # nothing cancels
+        if self.at is self.level:
+            return out
+        elsewhere = of_out.inverse() @ (self.moved(shift) - of_x @ self.state)
+        return torch.where(self.here, out, elsewhere)
 
     def _back(self, of: Tensor, w: Tensor) -> Tensor:
         w = w.to(self.seen.dtype).view(self.seen.shape)
