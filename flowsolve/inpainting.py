@@ -2,8 +2,8 @@ r"""Completions of data of which a part is known.
 
 As a posterior (:mod:`flowsolve.posteriors`) the known entries are a measurement with a little
 noise. RePaint (arXiv 2201.09865, algorithm 1) puts them in at each level, with the noise of the
-level, beside what DDPM's step says of the rest; going back up and down again several times
-harmonises the two. It is no sampler of the posterior, however long it runs.
+level, beside what DDPM's step says of the rest, and goes back up and down again several times, to
+harmonise the two: without that, known entries and the rest hardly hear of each other.
 """
 
 from __future__ import annotations

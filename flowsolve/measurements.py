@@ -92,7 +92,7 @@ def measurement_of(model: Denoiser, y: Any, H: Any) -> Measured:
     if y.is_meta or not bool(torch.isfinite(y).all()):
         raise ValueError(refused("y", y, "finite numbers"))
     device = model.device or y.device
-    with torch.inference_mode(False):  # gradients will be taken through them
+    with torch.inference_mode(False), torch.enable_grad():  # which are taken through them
         measure = _read(H, model.shape, device)
         inner = _probed(measure, model, device)
         y = y.detach().to(device, torch.float64).clone()

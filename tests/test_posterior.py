@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 from problems import F64, MATRIX_PROCESSES, PROCESSES, Tanh, elementwise, mixture
+from test_modes import MODES
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
@@ -285,6 +286,27 @@ def test_modes_and_networks():
     half = flowsolve.Denoiser(net.bfloat16(), VP, "v", (6,))
     rough = flowsolve.sample(flowsolve.posterior(half, y, BLUR, noise=0.1), **how)
     assert rough.dtype == torch.float32 and rough.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_torchs_modes_reach_nothing(mode):
+    model = flowsolve.Denoiser(elementwise, flowsolve.VP.cosine(), "v", (6,), dtype=F64)
+    y, mask = normal(3, seed=4), SEEN
+
+    def results():
+        yield flowsolve.sample(flowsolve.posterior(model, y, BLUR, noise=0.1), nfe=4, n=2, seed=0)
+        for method in ("pgdm", "repaint"):
+            how = {"method": method, "nfe": 6, "seed": 1}
+            yield flowsolve.inpaint(model, rows, mask, **how)
+        found = flowsolve.smc(model, y, mask, noise=0.1, nfe=5, particles=4, seed=2)
+        yield from (found.x, found.weights, found.ess)
+        yield flowsolve.edit(model, rows, strength=0.5, nfe=4, seed=3, solver="ddpm")
+
+    rows = normal(2, 6)
+    with MODES[mode]():
+        inside = [*results()]
+    for a, b in zip(inside, results(), strict=True):
+        assert a.device.type == "cpu" and torch.equal(a, b) and not b.requires_grad
 
 
 def test_two_channels_and_learned_variances():
