@@ -65,11 +65,12 @@ class Around(Denoiser):
                     f"value has rows, before {', '.join(names)} has"
                 )
             known = ()
+        shape = fields.pop("shape", inner.shape)
         return cls(
             inner.net,
             inner.process,
             answers or inner.answers,
-            inner.shape,
+            shape,
             time=inner.time,
             dtype=inner.dtype,
             time_dtype=inner.time_dtype,

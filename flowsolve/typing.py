@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import Annotated as Bool
     from typing import Annotated as Float
     from typing import Annotated as Int
 else:
     try:
-        from jaxtyping import Float, Int
+        from jaxtyping import Bool, Float, Int
     except ImportError:
 
         class Float:
@@ -24,6 +25,6 @@ else:
             def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
                 return item[0]
 
-        Int = Float
+        Bool = Int = Float
 
-__all__ = ["Float", "Int"]
+__all__ = ["Bool", "Float", "Int"]

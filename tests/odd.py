@@ -267,6 +267,7 @@ LONG = {
     "training.train steps": {"10**7", "2**70"},
     "training.train batch_size": {"10**7"},
     "digits.train_digits steps": {"10**7", "2**70", "None"},
+    "flowsolve.smc particles": {"10**7"},
     **{f"{label} n": {"10**7"} for label in (
         "flowsolve.solve", "flowsolve.sample", "flowsolve.compare", "LAW.draw", "MIXTURE.draw")},
 }  # fmt: skip
@@ -291,13 +292,20 @@ ARGUMENTS: dict[str, str] = {
     "coordinates": "coordinates.DATA", "rtol": "0.125", "atol": "0.125", "label": "3",
     "checkpoint": "copied('run.pt')", "options": "{}", "labels": "torch.tensor([0, 1])",
     "null": "10", "data": "X", "k": "1", "out": "0.5 * X", "steps": "2", "each": "LEVELS",
-    "seconds": "100.0", "evaluations": "2",
+    "seconds": "100.0", "evaluations": "2", "y": "torch.tensor([0.25])",
+    "H": "torch.tensor([[1.0, -0.5]])", "mask": "torch.tensor([True, False])", "strength": "0.5",
+    "particles": "3", "method": "'mmps'",
 }  # fmt: skip
 SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.compare": {"solvers": "('ddim',)", "nfe": "(2,)", "reference": "X", "start": "X"},
     "flowsolve.solve": {"solver": "'ddpm'"},
+    "flowsolve.log_likelihood": {"nfe": "24", "solver": "'ddim'", "divergence": "'hutchinson'",
+                                 "n_probes": "None", "prior": "lambda x: x.sum(1)"},
     "flowsolve.interpolate": {"a": "X", "b": "0.5 * X", "below": "(-X, X + 1)"},
     "flowsolve.slerp": {"a": "X", "b": "0.5 - X", "t": "0.25"},
+    "flowsolve.posterior": {"noise": "0.125"},
+    "flowsolve.smc": {"noise": "0.125"},
+    "flowsolve.inpaint": {"noise": "0.125", "iterations": "None"},
     "flowsolve.dynamic_threshold": {"quantile": "0.5", "least": "1.0"},
     "flowsolve.Level": {"t": "0.5", "A": "operators.Scalar(0.8)", "R": "operators.Scalar(0.6)"},
     "exact.Empirical": {"data": "[[1.0, 0.5], [-1.0, 0.25]]"},
@@ -346,7 +354,11 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "flowsolve.plan": ("nfe",),
     "flowsolve.encode": ("nfe",),
     "flowsolve.reconstruct": ("nfe",),
+    "flowsolve.log_likelihood": ("nfe",),
     "flowsolve.interpolate": ("nfe", "steps"),
+    "flowsolve.edit": ("nfe", "seed"),
+    "flowsolve.inpaint": ("nfe", "seed", "noise"),
+    "flowsolve.smc": ("nfe", "seed", "particles"),
     "flowsolve.compare": ("solvers", "nfe", "n"),
     "flowsolve.Denoiser": ("shape",),
     "exact.Mixture": ("covariances",),
@@ -392,9 +404,9 @@ USES: tuple[tuple[type, str], ...] = (
 #: Public, and not called here.
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "records of results: nothing is done with what they are given": (
-        "Comparison", "Measured", "Solution", "State", "Prediction", "Linear", "Trained", "Bound",
-        "Loss", "Recipe", "Split", "Quality", "BudgetExceeded", "NonFiniteError", "Table",
-        "Reconstruction"),
+        "Comparison", "Measured", "Solution", "Particles", "State", "Prediction", "Linear",
+        "Trained", "Bound", "Loss", "Recipe", "Split", "Quality", "BudgetExceeded",
+        "NonFiniteError", "Table", "Reconstruction", "Likelihood"),
     "called by the library, with what it has made": (
         "Evaluation", "Evaluator", "Ode", "Past", "Step", "drive", "step", "between", "steps",
         "rules", "descend", "singular", "shadow", "filler", "integrate", "methods", "examples",

@@ -77,7 +77,8 @@ def test_samples_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
             str(file),
         ]
         assert main([*argv, "-o", str(tmp_path / "a.png")]) == 0
-        results.append(np.load(file)["samples"])
+        with np.load(file) as saved:
+            results.append(saved["samples"])
     assert results[0].shape == (7, 1, 8, 8)
     np.testing.assert_allclose(results[0], results[1], atol=1e-12)
 

@@ -25,13 +25,14 @@ solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans
 run.record run.layout run.live run.integrate run
-checks continuing planning sampling encoding interpolation
+checks continuing planning sampling encoding interpolation volume likelihood
+measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
 models models.data models.unet models.preconditioned models.recipes models.digits models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
-cli.streams cli.options cli.model cli.data cli.sample cli.compare
+cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
 cli.encode cli.interpolate cli.train cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()

@@ -173,6 +173,8 @@ def use(model: exact.Mixture) -> None:
 def use_numbers() -> None:
     """What there is on processes of numbers alone, and what is raised."""
     model = problems.mixture(flowsolve.VP())
+    found = flowsolve.log_likelihood(model, model.draw(3), nfe=24, divergence="hutchinson")
+    assert found.bits(1.0).shape == (3,)
     for solver in ("adaptive", "torchdiffeq:dopri5", "scipy:RK45"):
         flowsolve.solve(model, solver=solver, n=3, seed=0)
     with pytest.raises(flowsolve.BudgetExceeded):
@@ -189,6 +191,13 @@ def use_numbers() -> None:
     small = flowsolve.Denoiser(net, flowsolve.VP(), "eps", (2,))
     assert training.train(small, torch.randn(8, 2), steps=2, batch_size=4).losses.shape == (2,)
     flowsolve.sample(flowsolve.digits(torch.tensor([1, 2])), nfe=2, n=2, seed=0)
+    x, mask, y = model.draw(3), torch.tensor([True, False]), torch.tensor([0.5])
+    flowsolve.edit(model, x, strength=0.5, nfe=2)
+    flowsolve.inpaint(model, x, mask, nfe=2)
+    flowsolve.sample(flowsolve.posterior(model, y, mask, noise=0.1), nfe=2)
+    assert flowsolve.smc(model, y, torch.ones(1, 2), noise=0.1, nfe=2, particles=3).ess.shape == (
+        2,
+    )
 
 
 def test_shapes_are_what_they_say(called: set[str]) -> None:

@@ -62,6 +62,17 @@ def add_model(add: Callable[..., Any]) -> None:
         metavar="NAME",
         help="which digits model: cosine, cld or blurring (default: cosine)",
     )
+    add_digits(add)
+    add(
+        "--model",
+        metavar="WHERE",
+        help="your own model: module:name or file.py:name of a flowsolve.Denoiser "
+        "or a function that returns one",
+    )
+
+
+def add_digits(add: Callable[..., Any]) -> None:
+    """Those for the digits model alone, on any process."""
     add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
     add(
         "--weights",
@@ -73,12 +84,6 @@ def add_model(add: Callable[..., Any]) -> None:
         "--device",
         metavar="NAME",
         help="where the digits model runs: cpu, cuda, mps, ... (default: cpu)",
-    )
-    add(
-        "--model",
-        metavar="WHERE",
-        help="your own model: module:name or file.py:name of a flowsolve.Denoiser "
-        "or a function that returns one",
     )
 
 

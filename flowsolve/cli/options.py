@@ -31,6 +31,7 @@ def _number(kind: type, low: float, high: float, expected: str) -> Any:
 
 positive = _number(int, 1, math.inf, "a positive integer")
 seconds = _number(float, 1e-3, math.inf, "a positive number of seconds")
+size = _number(float, 1e-9, math.inf, "a positive number")
 seed = _number(int, 0, 2**64, "an integer from 0 to 2**64 - 1")
 
 

@@ -29,6 +29,7 @@ examples:
   flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
   flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
   flowsolve sample --process cld --solver unipc3 --nfe 20
+  flowsolve inpaint --hide left -o inpaint.png
   flowsolve train --seconds 60 --out runs/digits
   flowsolve solvers
 """
