@@ -44,8 +44,8 @@ from .starts import Number, check_state
 from .typing import Float
 from .volume import Volume
 
-#: Evaluations of the default, 32 steps of twelve: mixtures of variances .02 and more to 1e-6 nats.
-EVALUATIONS, STAGES = 384, 12
+#: Evaluations of the default, 40 steps of twelve: mixtures of variances .02 and more to 1e-6 nats.
+EVALUATIONS, STAGES = 480, 12
 #: How the default's steps lie: u − u_q as this power of their number, short ones near the data.
 POWER = 1.5
 Several = Annotated[int, Must(lambda k: k >= 2, "an integer >= 2, for a standard error")]
@@ -107,9 +107,9 @@ def log_likelihood(
     Args:
         x: data, (n, *shape).
         solver: by default steps of DOP853's order 8, the same for all data, on a grid of their own:
-            mixtures of variances of 0.02 and more to 10⁻⁶ nats in 32 of them. Else a deterministic solver as in
-            :func:`flowsolve.encode`, "scipy:DOP853" with its tolerances among them.
-        nfe: evaluations, by default 384, a multiple of 12 for the default solver. Of another solver
+            mixtures of variances of 0.02 and more to 10⁻⁶ nats in 40 of them. Else a deterministic
+            solver as in :func:`flowsolve.encode`, "scipy:DOP853" with its tolerances among them.
+        nfe: evaluations, by default 480, a multiple of 12 for the default solver. Of another solver
             as in :func:`flowsolve.solve`.
         grid, progress, differentiable, options: as in :func:`flowsolve.encode`; ``differentiable``
             keeps the graph, to x, conditioning and the network's parameters.

@@ -33,7 +33,7 @@ training.objectives training.streams training.bounds training.checkpoints traini
 models models.data models.unet models.preconditioned models.recipes models.digits models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
 cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
-cli.encode cli.interpolate cli.train cli.solvers cli.main cli
+cli.encode cli.interpolate cli.likelihood cli.train cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()
 FACE = {"__init__", "__main__"}

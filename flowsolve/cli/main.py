@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import compare, encode, inpaint, interpolate, sample, solvers, train
+from . import compare, encode, inpaint, interpolate, likelihood, sample, solvers, train
 from .model import Foreign
 from .options import Usage
 from .streams import signals, status_of, streams
@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": compare,
     "encode": encode,
     "interpolate": interpolate,
+    "likelihood": likelihood,
     "inpaint": inpaint,
     "train": train,
     "solvers": solvers,
