@@ -6,6 +6,7 @@ from . import parametrizations as parametrizations
 from . import processes as processes
 from . import solvers as solvers
 from .caching import clear_cache as clear_cache
+from .cfgpp import cfg_pp as cfg_pp
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .corrections import clip as clip
@@ -16,6 +17,7 @@ from .editing import edit as edit
 from .encoding import Reconstruction as Reconstruction
 from .encoding import encode as encode
 from .encoding import reconstruct as reconstruct
+from .guidance import guided as guided
 from .inpainting import inpaint as inpaint
 from .interpolation import interpolate as interpolate
 from .interpolation import slerp as slerp

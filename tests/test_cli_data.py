@@ -58,6 +58,37 @@ def test_data_of_one_s_own(in_a_folder, capsys):
     capsys.readouterr()
 
 
+def test_guidance_on_the_shipped_model(capsys):
+    assert (
+        main(
+            [
+                "sample",
+                "--label",
+                "8",
+                "--guidance",
+                "2",
+                "--nfe",
+                "4",
+                "-n",
+                "2",
+                "--save-tensor",
+                "g.npy",
+            ]
+        )
+        == 0
+    )
+    model = flowsolve.guided(flowsolve.digits(8), {"label": 10}, scale=2.0)
+    want = flowsolve.sample(model, solver="ddim", nfe=4, n=2, seed=0)
+    np.testing.assert_allclose(np.load("g.npy"), want.numpy(), rtol=0, atol=1e-6)
+    for line, said in (
+        ("sample --guidance 2", "--guidance: expected --label as well"),
+        ("sample --label 3 --guidance nan", "--guidance: scale=nan"),
+        ("sample --model x.py:y --guidance 2", "x.py"),
+    ):
+        assert main(line.split()) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_likelihood_says_nats_and_bits(in_a_folder, capsys):
     how = "likelihood -n 2 --solver auto --nfe 6 --save-tensor nats.npy"
     assert main(how.split()) == 0

@@ -26,6 +26,7 @@ examples:
   flowsolve sample --solver ab2 --nfe 10 --grid karras --label 3 -o threes.png
   flowsolve sample --solver ddim --eta 1 --nfe 100 --seed 7 --save-tensor samples.npz
   flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
+  flowsolve sample --label 8 --guidance 2 --solver unipc3 --nfe 12
   flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
   flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
   flowsolve sample --process cld --solver unipc3 --nfe 20
@@ -74,6 +75,12 @@ def add_arguments(add: Callable[..., Any]) -> None:
         help="any option of the solver; may be repeated",
     )
     add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="how far towards --label and away from any digit: 1 not at all, 2 twice as far",
+    )
+    add(
         "--batch-size",
         type=options.positive,
         default=64,
@@ -94,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .. import pictures
     from ..checks import check_layout
 
-    model = load_model(arguments)
+    model = _guided(arguments, load_model(arguments))
     output = options.picture_file(
         arguments.output, "samples.png", model.data_shape, "--save-tensor"
     )
@@ -138,6 +145,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     options.say(arguments, _write(arguments, output, parts, spent, given, begin))
     return 0
+
+
+def _guided(arguments: argparse.Namespace, model: Denoiser) -> Denoiser:
+    """The model with the guidance that was asked for."""
+    if arguments.guidance is None:
+        return model
+    if arguments.model is not None:
+        raise Usage("--guidance is for the digits model: return flowsolve.guided(...) from --model")
+    if arguments.label is None:
+        raise Usage("--guidance: expected --label as well; towards any digit there is no way")
+    from ..guidance import guided
+    from ..models.data import CLASSES
+
+    try:
+        return guided(model, {"label": CLASSES}, scale=arguments.guidance)
+    except (TypeError, ValueError) as error:
+        raise Usage(f"--guidance: {error}") from error
 
 
 def _write(
