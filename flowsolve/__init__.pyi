@@ -21,9 +21,11 @@ from .guidance import guided as guided
 from .inpainting import inpaint as inpaint
 from .interpolation import interpolate as interpolate
 from .interpolation import slerp as slerp
+from .latents import Latent as Latent
 from .likelihood import Likelihood as Likelihood
 from .likelihood import log_likelihood as log_likelihood
 from .models.digits import digits as digits
+from .parallel import Parallel as Parallel
 from .parametrizations import Parametrization as Parametrization
 from .particles import Particles as Particles
 from .particles import smc as smc

@@ -10,11 +10,12 @@ from torch import Tensor
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
+from .latents import Latent
 from .plans import Plan
 from .processes import Process
 from .readers import Later
 from .run import Layout, Span, integrate
-from .sampling import DEFAULT_SOLVER, solve
+from .sampling import DEFAULT_NFE, DEFAULT_SOLVER, said, solve
 from .starts import check_state
 from .typing import Float
 
@@ -28,10 +29,11 @@ def encode(
     nfe: Count | None = None,
     grid: AnyGrid = None,
     span: Span = (None, None),
+    exact: bool = False,
     progress: bool = False,
     differentiable: bool = False,
     **options: Any,
-) -> Float[Tensor, "n *state"]:
+) -> Float[Tensor, "n *state"] | Latent:
     """The noise that the ODE carries to ``x``: x0 → x_T (arXiv 2010.02502, section 5.4).
 
     The levels are those on which ``sample`` with the same solver, budget and grid asks, from the
@@ -45,10 +47,24 @@ def encode(
         x: data, (n, *shape).
         solver, nfe, grid, span, progress, differentiable, options: as in :func:`flowsolve.solve`;
             the grid is given from noisy to quiet, as there. The solver must be deterministic.
+        exact: True for the reversible leapfrog, with steps of its own, and a
+            :class:`~flowsolve.Latent`, which comes back to the data without error.
 
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.solve`.
     """
+    if exact:
+        given = {"grid": grid, "span": span if span != (None, None) else None, **options}
+        given |= {"solver": said(solver)}
+        given |= {"differentiable": differentiable or None, "progress": progress or None}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name}={value!r} cannot be given with exact=True, which has a method and "
+                    "levels of its own; expected nfe alone"
+                )
+        x = check_state(model, "x", x, model.shape, data=True)
+        return Latent.of(model, x, DEFAULT_NFE if nfe is None else nfe, end="data").encode(model)
     model, x = model.in_run(), check_state(model, "x", x, model.shape, data=True)
     model, x = check_rows(model, 0, len(x)), model.process.state(x)
     run = check_upward(model.process, solver, nfe, grid, span, options)
@@ -97,13 +113,13 @@ class Reconstruction(NamedTuple):
 
     Attributes:
         x: what came back, (n, *shape).
-        latent: the noise in between, (n, *state).
+        latent: the noise in between, (n, *state), or the :class:`~flowsolve.Latent`.
         error: the mean square of x minus the data over the numbers of a sample, (n,), in the units
             of the data.
     """
 
     x: Float[Tensor, "n *shape"]
-    latent: Float[Tensor, "n *state"]
+    latent: Float[Tensor, "n *state"] | Latent
     error: Float[Tensor, "n"]
 
 
@@ -116,6 +132,7 @@ def reconstruct(
     nfe: Count | None = None,
     grid: AnyGrid = None,
     span: Span = (None, None),
+    exact: bool = False,
     progress: bool = False,
     differentiable: bool = False,
     **options: Any,
@@ -125,15 +142,18 @@ def reconstruct(
 
     Args:
         x: data, (n, *shape).
-        solver, nfe, grid, span, progress, differentiable, options: as in :func:`encode`. ``nfe`` is
-            spent in each direction.
+        solver, nfe, grid, span, exact, progress, differentiable, options: as in :func:`encode`.
+            ``nfe`` is spent in each direction, with ``exact`` one less on the way back.
 
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`encode`.
     """
     how: dict[str, Any] = {"solver": solver, "nfe": nfe, "grid": grid, "span": span, **options}
     how |= {"progress": progress, "differentiable": differentiable}
-    latent = encode(model, x, **how)
-    back = solve(model, start=latent, **how).x
+    latent = encode(model, x, exact=exact, **how)
+    if isinstance(latent, Latent):
+        back = latent.decode(model).x
+    else:
+        back = solve(model, start=latent, **how).x
     error = (back.double() - x.double()).flatten(1).square().mean(1)
     return Reconstruction(back, latent, error)

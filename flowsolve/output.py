@@ -88,6 +88,13 @@ class _Remembering(io.RawIOBase):
         return self.file.tell()
 
 
+def file_at(path: str | os.PathLike[str]) -> Path:
+    """The path of a file. Raises ValueError for one that cannot be a file's."""
+    if "\0" in os.fspath(path) or Path(path).is_dir():
+        raise ValueError(f"path={os.fspath(path)!r}: a folder, or no path; expected that of a file")
+    return Path(path)
+
+
 def unwritable(path: Path) -> str | None:
     """Why no file can be written at ``path``, if so: to be told before the work, not after it."""
     try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,9 @@ from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
 from .continuing import check_rest
 from .denoiser import Denoiser
+from .gradients import Checkpointed, check_memory, constant
 from .noise import Seed, check_seeds, normal
+from .parallel import Parallel, check_parallel, in_parallel
 from .processes import Level
 from .readers import Later
 from .run import Solution, Span, State, integrate
@@ -49,6 +51,8 @@ def solve(
     progress: bool = False,
     device: Device | None = None,
     differentiable: bool = False,
+    memory: Literal["checkpoint", "constant"] | None = None,
+    parallel: Parallel | bool = False,
     **options: Any,
 ) -> Solution:
     """Sample from ``model`` and return the whole :class:`Solution`.
@@ -87,8 +91,14 @@ def solve(
             that it accepts; whatever it returns that is true ends the run there.
         progress: show a progress bar (tqdm) over evaluations.
         device: where to start if the network has no parameters to say so.
-        differentiable: keep the graph, so that gradients reach ``start`` and the network's
-            parameters.
+        differentiable: keep the graph, so that gradients reach ``start``, the conditioning and
+            the network's parameters.
+        memory: of a differentiable run: "checkpoint" keeps its states alone and asks the network
+            again on the way back, for the same gradients to the bit; "constant" keeps nothing, by
+            the reversible leapfrog, whose method and levels are its own. None keeps everything.
+        parallel: True, or a :class:`~flowsolve.Parallel`: all the steps at once, again and again
+            until they agree, to a tolerance. More evaluations in fewer calls of larger batches: for
+            a device that a batch leaves idle.
         **options: options of the solver, such as ``eta`` or ``rtol``.
 
     Raises:
@@ -99,10 +109,14 @@ def solve(
         NonFiniteError: the network returned NaN or Inf; the exception carries the state and the
             level.
     """
+    own = {"grid": grid, "noise": noise, "keep": keep, "callback": callback, **options}
+    own |= {"solver": said(solver), "progress": progress or None}
+    own |= {"span": None if span == (None, None) else span}
+    check_memory(memory, differentiable, own)
     rest = None
     if isinstance(start, Solution):
-        said = None if solver == DEFAULT_SOLVER else solver
-        run, (_, rest, first) = check_rest(model, start, first, said, nfe, grid, span, options)
+        how = (said(solver), nfe, grid, span, options)
+        run, (_, rest, first) = check_rest(model, start, first, *how)
         seed, start = start.seed if seed is None else seed, start.x
     else:
         how = (model.process, solver, nfe, grid, span, options)
@@ -116,10 +130,24 @@ def solve(
     n = _count(model, n, seed, first)
     model = checks.check_rows(model.in_run(), first, n)
     x = _begin(model, run.levels[0], n, start, used, first, device)
+    if memory == "constant":
+        return constant(model, x, DEFAULT_NFE if nfe is None else nfe, used)
+    if memory == "checkpoint":
+        model = Checkpointed.of(model, {})
     kept = frozenset([keep] if isinstance(keep, str) else keep or ())
     draw = draws(noise, x, used, first, run.plan and run.plan.places, run.levels[0])
+    if parallel:
+        alone = {"keep": keep, "callback": callback, "progress": progress, "memory": memory}
+        alone |= {"differentiable": differentiable, "start": rest and "a Solution"}
+        plan = check_parallel(model, run.plan, n, alone)
+        return in_parallel(model, plan, Parallel() if parallel is True else parallel, x, draw, used)
     how = (kept, callback, progress, differentiable, first, rest)
     return integrate(model, run, x, nfe, draw, used, *how)
+
+
+def said(solver: Any) -> Any:
+    """The solver, None if it is the default."""
+    return None if isinstance(solver, str) and solver == DEFAULT_SOLVER else solver
 
 
 @functools.cache

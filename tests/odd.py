@@ -113,6 +113,7 @@ LEVELS = [LEVEL, QUIET]
 TABLE = processes.VP.discrete(tables.linear(20))
 PLAN = flowsolve.plan("ddim", VP, nfe=3)
 NOISE = torch.linspace(-1, 1, 16).view(4, 2, 2)
+LATENT = flowsolve.Latent.of(MODEL, X, 3)
 FEW = {"solvers": ("ddim",), "nfe": (2,), "n": 2, "seed": 0}
 
 
@@ -129,12 +130,13 @@ def folder() -> Path:
     """A folder with good files, and damaged ones."""
     place = Path(_FOLDER.name)
     PLAN.save(place / "plan.json")
+    LATENT.save(place / "latent.pt")
     with contextlib.redirect_stderr(io.StringIO()):
         training.train(trainable(), X, steps=2, batch_size=2, checkpoint=place / "run.pt")
     weights = Path(flowsolve.__file__).parent / "models" / "digits.safetensors"
     (place / "digits.safetensors").write_bytes(weights.read_bytes())
     draw = random.Random(0)
-    for name in ("plan.json", "run.pt", "digits.safetensors"):
+    for name in ("plan.json", "run.pt", "digits.safetensors", "latent.pt"):
         good, (stem, suffix) = (place / name).read_bytes(), name.split(".")
         for k in range(24):
             (place / f"{stem}-{k}.{suffix}").write_bytes(damaged(good, k, draw))
@@ -272,7 +274,7 @@ LONG = {
         "flowsolve.solve", "flowsolve.sample", "flowsolve.compare", "LAW.draw", "MIXTURE.draw")},
 }  # fmt: skip
 #: A damaged file in the place of a good one.
-DAMAGED = {"plan.json", "run.pt", "digits.safetensors"}
+DAMAGED = {"plan.json", "run.pt", "digits.safetensors", "latent.pt"}
 
 #: A good value for an argument of this name; of this callable's argument.
 ARGUMENTS: dict[str, str] = {
@@ -295,6 +297,8 @@ ARGUMENTS: dict[str, str] = {
     "seconds": "100.0", "evaluations": "2", "y": "torch.tensor([0.25])",
     "H": "torch.tensor([[1.0, -0.5]])", "mask": "torch.tensor([True, False])", "strength": "0.5",
     "particles": "3", "method": "'mmps'",
+    "parallel": "True", "tol": "0.125", "window": "2", "memory": "None", "exact": "True",
+    "position": "X.double()", "velocity": "X.double()", "end": "'noise'", "scale": "1.0",
 }  # fmt: skip
 SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.compare": {"solvers": "('ddim',)", "nfe": "(2,)", "reference": "X", "start": "X"},
@@ -305,6 +309,13 @@ SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.slerp": {"a": "X", "b": "0.5 - X", "t": "0.25"},
     "flowsolve.guided": {"model": "MODEL.given(y=1.0)", "unconditional": "{'y': 0.0}",
                          "scale": "2.0", "interval": "(0.5, 2.0)", "rescale": "0.5"},
+    "flowsolve.Parallel": {"memory": "2"},
+    "flowsolve.Latent": {"nfe": "3", "process": "repr(VP)", "dtype": "torch.float64",
+                         "rest_of_data": "None", "rest_of_noise": "None"},
+    "LATENT.save": {"path": "fresh() / 'x.pt'"},
+    "LATENT.load": {"path": "copied('latent.pt')"},
+    "LATENT.decode": {"model": "MODEL"},
+    "LATENT.of": {"model": "MODEL"},
     "flowsolve.cfg_pp": {"plan": "PLAN", "lam": "0.5"},
     "flowsolve.posterior": {"noise": "0.125"},
     "flowsolve.smc": {"noise": "0.125"},
@@ -374,7 +385,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
 RECEIVERS = (
     "VP", "processes.VP.cosine()", "TABLE", "flowsolve.EDM()", "flowsolve.VE()",
     "flowsolve.SubVP()", "flowsolve.RectifiedFlow()", "flowsolve.TrigFlow()", "flowsolve.CLD()",
-    "flowsolve.Blurring(4)", "MODEL", "LAW", "MIXTURE", "PLAN", "comparison()",
+    "flowsolve.Blurring(4)", "MODEL", "LAW", "MIXTURE", "PLAN", "LATENT", "comparison()",
     "PLAN.push(MODEL, start=X)",
     "grids.Uniform()", "grids.Karras()", "grids.Beta()", "grids.Logistic()", "grids.Shifted()",
     "grids.Explicit((1.0, 0.5, 0.0))",

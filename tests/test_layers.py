@@ -25,8 +25,8 @@ solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans
 run.record run.layout run.live run.integrate run
-checks continuing planning sampling encoding interpolation volume likelihood
-doubling guides guidance cfgpp
+checks continuing planning leapfrog latents gradients parallel sampling encoding interpolation
+volume likelihood doubling guides guidance cfgpp
 measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures

@@ -127,9 +127,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         strict = checked(each.function, each.hints, functools.partial(names.add, str(each)))
         if inspect.isclass(each.owner):
             member = vars(each.owner)[each.name]
-            monkeypatch.setattr(
-                each.owner, each.name, property(strict) if isinstance(member, property) else strict
-            )
+            kind = next((k for k in (property, classmethod) if isinstance(member, k)), None)
+            monkeypatch.setattr(each.owner, each.name, kind(strict) if kind else strict)
             continue
         for module in [m for name, m in sys.modules.items() if name.startswith("flowsolve")]:
             if vars(module).get(each.name) is each.function:
@@ -175,6 +174,10 @@ def use_numbers() -> None:
     model = problems.mixture(flowsolve.VP())
     found = flowsolve.log_likelihood(model, model.draw(3), nfe=24, divergence="hutchinson")
     assert found.bits(1.0).shape == (3,)
+    flowsolve.Latent.of(model, model.draw(3), 3, "data").encode(model).decode(model)
+    flowsolve.sample(model, nfe=3, n=2, seed=0, parallel=True)
+    flowsolve.sample(model, nfe=3, n=2, seed=0, differentiable=True, memory="checkpoint")
+    flowsolve.guided(model, other=model, scale=torch.ones(2))
     for solver in ("adaptive", "torchdiffeq:dopri5", "scipy:RK45"):
         flowsolve.solve(model, solver=solver, n=3, seed=0)
     with pytest.raises(flowsolve.BudgetExceeded):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from torch import Tensor
@@ -21,7 +20,7 @@ from ..checked import checked
 from ..denoiser import Denoiser
 from ..finite import check_finite
 from ..noise import Place, Seed, check_seeds
-from ..output import write
+from ..output import file_at, write
 from ..parametrizations import Parametrization
 from ..processes import Level, Process
 from ..readers import Later
@@ -116,7 +115,7 @@ class Plan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file: JSON, with every number in full. It appears complete or not at
         all."""
-        text, path = files.dumps(self.program), _file(path)
+        text, path = files.dumps(self.program), file_at(path)
         write(path, lambda file: file.write(text.encode()))
 
     @classmethod
@@ -128,7 +127,7 @@ class Plan:
             FileNotFoundError: if there is no such file.
             ValueError: if it is not a plan's file, of another version, or damaged.
         """
-        data = _file(path).read_bytes()
+        data = file_at(path).read_bytes()
         try:
             return cls(files.loads(data.decode()))
         except (ValueError, OverflowError, RecursionError) as error:
@@ -215,13 +214,6 @@ class Plan:
     def check(self, process: Process) -> None:
         """Raise ValueError unless the plan's levels are levels of ``process``, to rounding."""
         _check(self.program, process)
-
-
-def _file(path: str | os.PathLike[str]) -> Path:
-    """The path of a plan's file. Raises ValueError for one that cannot be a file's."""
-    if "\0" in os.fspath(path) or Path(path).is_dir():
-        raise ValueError(f"path={os.fspath(path)!r}: a folder, or no path; expected that of a file")
-    return Path(path)
 
 
 @kept

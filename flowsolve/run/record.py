@@ -52,6 +52,8 @@ class Solution:
         statistics: of a solver that steps every sample by itself: what each spent. None for the
             others.
         rest: of a run that was stopped: what ``solve(model, start=solution)`` goes on with.
+        rounds: of a run in parallel in time: how often the network was called. ``nfe`` is then the
+            evaluations that one sample took, of the sample that took most.
     """
 
     x: Float[Tensor, "n *shape"]
@@ -63,6 +65,7 @@ class Solution:
     stopped: bool = False
     statistics: Statistics | None = None
     rest: Rest | None = field(default=None, repr=False)
+    rounds: int | None = None
 
 
 class Rest(NamedTuple):
