@@ -421,7 +421,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "records of results: nothing is done with what they are given": (
         "Comparison", "Measured", "Solution", "Particles", "State", "Prediction", "Linear",
         "Trained", "Bound", "Loss", "Recipe", "Split", "Quality", "BudgetExceeded",
-        "NonFiniteError", "Table", "Reconstruction", "Likelihood"),
+        "NonFiniteError", "Table", "Reconstruction", "Likelihood", "Latent"),
     "called by the library, with what it has made": (
         "Evaluation", "Evaluator", "Ode", "Past", "Step", "drive", "step", "between", "steps",
         "rules", "descend", "singular", "shadow", "filler", "integrate", "methods", "examples",

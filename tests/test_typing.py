@@ -174,7 +174,7 @@ def use_numbers() -> None:
     model = problems.mixture(flowsolve.VP())
     found = flowsolve.log_likelihood(model, model.draw(3), nfe=24, divergence="hutchinson")
     assert found.bits(1.0).shape == (3,)
-    flowsolve.Latent.of(model, model.draw(3), 3, "data").encode(model).decode(model)
+    flowsolve.Latent.of(model, model.draw(3), 3, "data").encode(model).decode(model).x.sum()
     flowsolve.sample(model, nfe=3, n=2, seed=0, parallel=True)
     flowsolve.sample(model, nfe=3, n=2, seed=0, differentiable=True, memory="checkpoint")
     flowsolve.guided(model, other=model, scale=torch.ones(2))

@@ -119,8 +119,8 @@ class RES3(InLambda):
     c2: Annotated[
         float,
         Must(
-            lambda v: 0.0 < v < 1.0 and abs(v - 2 / 3) > 1e-3,
-            "a number between 0 and 1 that is not 2/3",
+            lambda v: 1e-6 < v < 1.0 and abs(v - 2 / 3) > 1e-3,
+            "a number between 0 and 1, more than a millionth, that is not 2/3",
         ),
     ] = 0.5
 

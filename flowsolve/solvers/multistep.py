@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic
+from typing import Annotated, ClassVar, Generic
 
-from ..checked import Natural, checked
+from ..checked import Must, Natural, checked
 from ..coordinates import DATA, NOISE, Coordinates
 from ..processes import Level, Variable
 from .base import Shadow, Solver, check_planned
@@ -185,6 +185,9 @@ class Multistep(Solver):
         return count, count * ((self.starter.solver.evaluations or 1) - 1)
 
 
+Gamma = Annotated[float, Must(lambda g: abs(g) <= 1e6, "a number from -1e6 to 1e6")]
+
+
 @checked
 @dataclass(frozen=True)
 class GradientEstimation(Solver):
@@ -195,7 +198,7 @@ class GradientEstimation(Solver):
         gamma: 1 is DDIM, 3/2 is AB2 on equal steps; the paper's choice is 2.
     """
 
-    gamma: float = 2.0
+    gamma: Gamma = 2.0
 
     @property
     def coordinates(self) -> Coordinates:

@@ -14,9 +14,11 @@ from ..coordinates import DATA, NOISE, Coordinates
 from ..processes import Level
 from .base import Solver
 from .ddim import DDIM
-from .descent import Lam
 from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward
+
+#: Of explicit steps, which much noise throws out of all bounds.
+Lam = Annotated[float, Must(lambda v: 0.0 <= v <= 1e6, "a number from 0 to 1e6")]
 
 Corrections = Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")]
 
