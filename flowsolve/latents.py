@@ -113,28 +113,28 @@ class Latent:
 
     @checked
     def decode(self, model: Denoiser) -> Latent:
-        """The same at the data, nfe − 1 evaluations away.
+        """The same at the data, nfe − 1 evaluations away; itself if it is there.
 
         Raises:
-            ValueError: for a model of another process or shape, and if it is at the data already.
+            ValueError: for a model of another process or shape.
             NonFiniteError: the network returned NaN or Inf.
         """
         return self._moved(model, "data")
 
     @checked
     def encode(self, model: Denoiser) -> Latent:
-        """The same at the noise, nfe − 1 evaluations away. Raises as :meth:`decode`."""
+        """The same at the noise, nfe − 1 evaluations away; itself if it is there. Raises as
+        :meth:`decode`."""
         return self._moved(model, "noise")
 
     def _moved(self, model: Denoiser, end: Literal["data", "noise"]) -> Latent:
-        if self.end == end:
-            way = "decode" if end == "noise" else "encode"
-            raise ValueError(f"the latent is at the {end} already; expected .{way}(model)")
         if repr(model.process) != self.process:
             raise ValueError(
                 f"model: its process is {model.process!r}; the latent is of {self.process}"
             )
         check_state(model, "latent", self.position, model.shape)
+        if self.end == end:
+            return self
         track = _track(model, self.nfe, len(self.position))
         with torch.no_grad():
             ends = track.along(self.position, self.velocity, upward=end == "noise")

@@ -65,7 +65,7 @@ def posterior(
             a row for each.
         H: a tensor (m, D) that acts on flattened samples; a mask, a tensor of truth values in a
             sample's shape, that lets the entries through where it is True, in their order (y =
-            ``x[:, mask]``); or a linear function of x₀, (n, *shape) to (n, *m), of torch's
+            ``x[:, mask]``); or a linear function of x₀, of a batch to a batch, made of torch's
             operations, each sample by itself.
         noise: σ_y, the standard deviation of the measurement's noise, in the data's units.
         method: "mmps", or "pgdm" (ΠGDM).

@@ -117,3 +117,56 @@ def test_starts_with_matrices_are_what_the_benchmark_found() -> None:
         if "ab3" not in name and "CLD" in name:
             low, high = (11, 236) if "unipc3" in name else (8, 10.5)
             assert low < min(early + late) and max(early + late) < high
+
+
+def numbers(text: str) -> list[float]:
+    return [float(word) for word in re.findall(r"\d*\.?\d+(?:e-?\d+)?", text)]
+
+
+def test_table_2_is_what_the_benchmark_found() -> None:
+    found = result("table2.json")
+    rows = rows_of("encoding.md", "| S | 10 | 20 | 50 | 100 | 200 | 500 | 1000 |\n|---")
+    for row, grid in (("ddim, uniform τ", "uniform"), ("ddim, default grid", "default")):
+        errors = list(found["ddim"][grid].values())
+        assert [float(cell) for cell in rows[row]] == pytest.approx(errors, rel=0.05)
+        assert errors == sorted(errors, reverse=True)
+    rows = rows_of("encoding.md", "| as good as ddim's |")
+    for row, cells in rows.items():
+        least = found["least"][row.split("`")[1]]
+        assert [int(cell) for cell in cells] == list(least.values())
+    for steps, least in found["least"]["auto"].items():
+        assert least <= int(steps) / (8 if int(steps) >= 100 else 2)
+    figure = result("figure5.json")
+    head = "| S | 10 | 20 | 50 | 100 | 200 | 500 | 1000 |\n" + "|---" * 8 + "|\n| distance"
+    cells = rows_of("encoding.md", head)
+    distances = list(figure["distance"].values())
+    assert [float(cell) for cell in cells["distance"]] == pytest.approx(distances, rel=0.05)
+    assert distances == sorted(distances, reverse=True)
+    assert distances[1] < 0.15 * figure["another_start"]
+
+
+def test_bits_are_what_the_benchmark_found() -> None:
+    found = result("likelihood.json")
+    rows = rows_of("likelihood.md", "| | bits per dimension |")
+    for row, key in (("with their labels", "with_labels"), ("without", "without")):
+        want = [found[key]["bits"], found[key]["error"]]
+        assert numbers(rows[row][0]) == pytest.approx(want, abs=6e-4)
+    assert numbers(rows["variational bound, with their labels"][0]) == pytest.approx(
+        [found["bound"]], abs=6e-4
+    )
+
+
+def test_rounds_are_what_the_benchmark_found() -> None:
+    found = result("parallel.json")
+    text = (ROOT / "docs" / "gradients.md").read_text(encoding="utf-8")
+    for run, settings in found.items():
+        name, n = run.split()
+        lines = re.findall(rf"^\| `{name}`, {n} \|.*$", text, re.MULTILINE)
+        assert len(lines) == len(settings)
+        for line, each in zip(lines, settings.values(), strict=True):
+            *_, rounds, evaluations, error, _ = (cell.strip() for cell in line.split("|")[1:-1])
+            assert (int(rounds), int(evaluations)) == (each["rounds"], each["evaluations"])
+            assert float(error) == pytest.approx(each["error"], rel=0.06)
+    for setting, each in found["ddim 100"].items():
+        assert each["rounds"] <= 16 or "memory=0" in setting or "window" in setting
+        assert each["error"] < 10 * float(setting.split("=")[1].split(",")[0])

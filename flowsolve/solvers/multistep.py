@@ -185,7 +185,7 @@ class Multistep(Solver):
         return count, count * ((self.starter.solver.evaluations or 1) - 1)
 
 
-Gamma = Annotated[float, Must(lambda g: abs(g) <= 1e6, "a number from -1e6 to 1e6")]
+Gamma = Annotated[float, Must(lambda g: abs(g) <= 1e6, "a finite number from -1e6 to 1e6")]
 
 
 @checked

@@ -18,7 +18,7 @@ from .ode import Ode, Past, V
 from .wrapper import Wrapper, check_downward
 
 #: Of explicit steps, which much noise throws out of all bounds.
-Lam = Annotated[float, Must(lambda v: 0.0 <= v <= 1e6, "a number from 0 to 1e6")]
+Lam = Annotated[float, Must(lambda v: 0.0 <= v <= 1e6, "a number >= 0, at most 1e6")]
 
 Corrections = Annotated[int, Must(lambda v: 1 <= v <= 1000, "an integer from 1 to 1000")]
 
