@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from inspect import signature
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, overload
 
 from torch import Tensor
 
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
+from .grids import Grid
 from .latents import Latent
 from .plans import Plan
 from .processes import Process
 from .readers import Later
 from .run import Layout, Span, integrate
 from .sampling import DEFAULT_NFE, DEFAULT_SOLVER, said, solve
+from .solvers import Solver
 from .starts import check_state
 from .typing import Float
 
 
+@overload
+def encode(
+    model: Denoiser,
+    x: Float[Tensor, "n *shape"],
+    *,
+    nfe: int | None = None,
+    exact: Literal[True],
+) -> Latent: ...
+@overload
+def encode(
+    model: Denoiser,
+    x: Float[Tensor, "n *shape"],
+    *,
+    solver: Solver | Plan | str = DEFAULT_SOLVER,
+    nfe: int | None = None,
+    grid: Grid | str | Sequence[float] | None = None,
+    span: Span = (None, None),
+    exact: Literal[False] = False,
+    progress: bool = False,
+    differentiable: bool = False,
+    **options: Any,
+) -> Float[Tensor, "n *state"]: ...
 @checked
 def encode(
     model: Denoiser,
@@ -150,7 +175,7 @@ def reconstruct(
     """
     how: dict[str, Any] = {"solver": solver, "nfe": nfe, "grid": grid, "span": span, **options}
     how |= {"progress": progress, "differentiable": differentiable}
-    latent = encode(model, x, exact=exact, **how)
+    latent: Any = encode(model, x, **how, **({"exact": True} if exact else {}))
     if isinstance(latent, Latent):
         back = latent.decode(model).x
     else:

@@ -127,7 +127,6 @@ def interpolate(
 
     if not encoded:
         latents = encode(along(len(corners), n), torch.cat(corners), **how, **run)
-        assert isinstance(latents, Tensor)
         corners = list(latents.chunk(len(corners)))
     root = None
     if not model.process.scalar:  # noise is not equally strong in all directions: make it so
