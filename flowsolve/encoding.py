@@ -175,10 +175,13 @@ def reconstruct(
     """
     how: dict[str, Any] = {"solver": solver, "nfe": nfe, "grid": grid, "span": span, **options}
     how |= {"progress": progress, "differentiable": differentiable}
-    latent: Any = encode(model, x, **how, **({"exact": True} if exact else {}))
-    if isinstance(latent, Latent):
+    latent: Any
+    if exact:
+        how["exact"] = True
+        latent = encode(model, x, **how)
         back = latent.decode(model).x
     else:
+        latent = encode(model, x, **how)
         back = solve(model, start=latent, **how).x
     error = (back.double() - x.double()).flatten(1).square().mean(1)
     return Reconstruction(back, latent, error)
