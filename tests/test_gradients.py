@@ -137,7 +137,7 @@ def test_guided_models_have_gradients_in_constant_memory():
     assert all(float(each.abs().sum()) > 0 for each in gradients)
 
 
-def test_parallel_to_plain_sampling_the_end_is_near():
+def test_its_end_is_near_that_of_another_method():
     x = found("constant", None, 100)[0]
     y = found(None, "auto", 100)[0]
     torch.testing.assert_close(x, y, rtol=0, atol=1e-3)

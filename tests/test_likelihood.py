@@ -52,8 +52,8 @@ def test_with_the_law_of_the_noisy_end_every_process_is(name):
     found = flowsolve.log_likelihood(model, x, prior=lambda z: model.log_density(z, noisy))
     assert error(found, truth(model, x)) < 1e-6
     plain = error(flowsolve.log_likelihood(model, x), truth(model, x))
-    size = noisy.A.value * 1.0 / model.process.prior(noisy).value
-    assert plain < max(1e-6, 30 * size)
+    # The prior's mean is off by A, in its deviations, and there are some of those.
+    assert plain < max(1e-6, 30 * noisy.A.value / model.process.prior(noisy).value)
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 2, 2), (3, 2, 2)])
@@ -73,7 +73,6 @@ def test_states_of_any_shape(shape, dtype):
 def test_the_integral_has_the_solver_s_order(solver, order):
     model = law(flowsolve.VP.cosine())
     x = model.draw(8)
-    levels = torch.linspace(0.0, 1.0, 9, dtype=F64)
 
     def found(k):
         u = [FLOW_TIME.of(model.process.level(t)) for t in (0.3, 0.8)]
@@ -81,7 +80,6 @@ def test_the_integral_has_the_solver_s_order(solver, order):
         times = [model.process.at("flow_time", v).t for v in s]
         return flowsolve.log_likelihood(model, x, solver=solver, grid=times).nats
 
-    assert len(levels) == 9
     coarse, fine, finest = found(40), found(80), found(640)
     ratio = float((coarse - finest).norm() / (fine - finest).norm())
     assert abs(math.log2(ratio) - order) < 0.45

@@ -106,8 +106,7 @@ def test_rows_of_conditioning_go_with_their_samples():
 
 
 def test_guided_and_corrected_models():
-    good, bad = mixture(COSINE), model_of(predicts="x0")
-    del bad
+    good = mixture(COSINE)
     other = flowsolve.exact.Gaussian(COSINE, torch.zeros(2, dtype=F64), 1.0)
     guided = flowsolve.guided(good, other=other, scale=1.5, interval=(0.2, 4.0))
     clipped = flowsolve.Denoiser(
