@@ -113,7 +113,7 @@ def log_likelihood(
             as in :func:`flowsolve.solve`.
         grid, progress, differentiable, options: as in :func:`flowsolve.encode`; ``differentiable``
             keeps the graph, to x, conditioning and the network's parameters.
-        divergence: "exact", or "hutchinson": fresh random signs at every level, or, with a method
+        divergence: "exact", or "hutchinson": fresh random signs for every step, or, with a method
             that chooses its own steps, the same signs throughout.
         n_probes: of "hutchinson", 2 or more (default 8): ``stderr`` is their spread over √n_probes.
         seed, first: the signs of sample i are of (seed, first + i) alone.
@@ -159,7 +159,7 @@ def log_likelihood(
     if probes is not None:
         shape, samples = (probes * x[0].numel(),), range(first, first + len(x))
         stream = Stream(seed, samples, shape, torch.float64, x.device)
-    inside = Volume.around(model, x, stream, None if run.plan is not None else noisy.t)
+    inside = Volume.around(model, x, stream, run)
     (a, r), (a_t, r_t), size = numbers(quiet), numbers(noisy), x[0].numel()
     start = torch.zeros(len(x), (probes or 1), dtype=torch.float64, device=x.device)
     start = torch.cat([a * x.flatten(1).double(), start], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
@@ -16,7 +17,9 @@ from .network import Times
 from .noise import Place, Stream
 from .operators import combine
 from .parametrizations import Flow
+from .plans.program import Arrive, Evaluate, Program
 from .processes import Level
+from .run import Layout
 from .typing import Float
 
 #: The most numbers that the products of one pass have.
@@ -33,20 +36,25 @@ class Volume(Around):
     _: KW_ONLY
     #: The signs of all samples; None for the exact trace.
     stream: Stream | None
-    #: The time at which they are drawn, if it is one for all the run.
-    once: float | None
+    #: Where they are drawn: by the time that is asked at, the one at which its step begins. Stages
+    #: of a step have large weights of both signs, which probes of their own would not cancel. Where
+    #: the steps depend on the data they are drawn once, at the beginning.
+    places: Mapping[float, float]
+    begin: float
 
     @classmethod
-    def around(cls, model: Denoiser, x: Tensor, stream: Stream | None, once: float | None) -> Any:
-        """The one for data like ``x``."""
+    def around(cls, model: Denoiser, x: Tensor, stream: Stream | None, run: Layout) -> Any:
+        """The one for a run from data like ``x``."""
         size = x[0].numel()
         probes = 1 if stream is None else stream.shape[0] // size
         model = model if model.shape is not None else replace(model, shape=tuple(x.shape[1:]))
         # Steps that depend on the data are of some samples alone, whose signs are to be known.
-        own = (
-            {} if stream is None or once is None else {NUMBERS: torch.arange(len(x), device="cpu")}
-        )
-        how = {"stream": stream, "once": once, "shape": (size + probes,)}
+        own = {}
+        if stream is not None and run.plan is None:
+            own[NUMBERS] = torch.arange(len(x), device="cpu")
+        places = {} if run.plan is None else _steps(run.plan.program)
+        how = {"stream": stream, "places": places, "begin": run.levels[0].t}
+        how["shape"] = (size + probes,)
         return cls.of(model, own, tuple(own), answers=Flow(), **how)
 
     def changed(
@@ -73,11 +81,23 @@ class Volume(Around):
     def _signs(
         self, stream: Stream, level: Level, shape: tuple[int, ...]
     ) -> Float[Tensor, "probes n size"]:
-        drawn = stream.at(Place(level.t if self.once is None else self.once, 0))
+        drawn = stream.at(Place(self.places.get(level.t, self.begin), 0))
         if NUMBERS in self.conditioning:
             drawn = drawn[self.conditioning[NUMBERS].to(drawn.device)]
         signs = torch.where(drawn < 0.0, -1.0, 1.0).to(drawn.dtype)
         return signs.view(len(drawn), -1, math.prod(shape)).transpose(0, 1)
+
+
+def _steps(program: Program) -> dict[float, float]:
+    """By the time of each evaluation the one at which its step begins."""
+    begins: dict[float, float] = {}
+    here = program.start.t
+    for i in program:
+        if isinstance(i, Evaluate):
+            begins.setdefault(i.level.t, here)
+        elif isinstance(i, Arrive):
+            here = i.level.t
+    return begins
 
 
 def _traces(p: Tensor, x: Tensor, signs: Tensor | None, graph: bool) -> Tensor:

@@ -19,8 +19,8 @@ examples:
   flowsolve likelihood -n 8 --label 3 --divergence hutchinson
   flowsolve likelihood --model mine.py:denoiser --data mine.npy --width 0.0078125
 
-Held-out digits are spread evenly over their bins of 1/8, whose width the bits are reckoned with; a
-file's numbers are taken as they are.
+Held-out digits are spread evenly over bins of 1/8 around their values, whose width the bits are
+reckoned with; a file's numbers are taken as they are.
 """
 
 
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     x, width = load_data(arguments, model, arguments.n), arguments.width
     if arguments.data is None:
         z = normal(arguments.seed, range(len(x)), 1, x.shape[1:], torch.float64, x.device)
-        x, width = x + torch.special.ndtr(z) / 8.0, width or 1.0 / 8.0
+        x, width = x + (torch.special.ndtr(z) - 0.5) / 8.0, width or 1.0 / 8.0
     how = {key: getattr(arguments, key) for key in ("solver", "nfe", "divergence", "seed")}
     if arguments.probes is not None:
         how["n_probes"] = arguments.probes
