@@ -49,13 +49,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         help="the numbers of evaluations (default: 5,8,10,20)",
     )
     options.add_count(add, 16)
-    add(
-        "--seed",
-        type=options.seed,
-        default=0,
-        metavar="S",
-        help="of the starts and the noise (default: 0)",
-    )
+    options.add_seed(add, "of the starts and the noise")
     add(
         "--grid",
         metavar="NAME",

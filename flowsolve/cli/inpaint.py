@@ -65,13 +65,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="N",
         help="at most N evaluations of the network (default: 20, and 96 with repaint)",
     )
-    add(
-        "--seed",
-        type=options.seed,
-        default=0,
-        metavar="S",
-        help="sample number i depends on S and i alone (default: 0)",
-    )
+    options.add_seed(add, "sample number i depends on S and i alone")
     add_digits(add)
     options.add_saying(add)
 

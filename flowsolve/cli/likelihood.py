@@ -47,13 +47,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="W",
         help="the bins that the data were rounded to, for bits (default: 1/8 for digits)",
     )
-    add(
-        "--seed",
-        type=options.seed,
-        default=0,
-        metavar="S",
-        help="of the random signs, and of where in their bins digits are (default: 0)",
-    )
+    options.add_seed(add, "of the random signs, and of where in their bins digits are")
     options.add_tensor(add, "the nats of each sample")
     add_data(add)
     add_model(add)

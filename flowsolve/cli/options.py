@@ -73,6 +73,11 @@ def add_count(add: Callable[..., Any], default: int) -> None:
     add("-n", "--n", type=positive, default=default, metavar="N", help=text)
 
 
+def add_seed(add: Callable[..., Any], text: str) -> None:
+    """The seed, and what it is the seed of."""
+    add("--seed", type=seed, default=0, metavar="S", help=f"{text} (default: 0)")
+
+
 def add_solving(add: Callable[..., Any]) -> None:
     """Which solver goes up and down the ODE, and how finely."""
     add("--solver", default="auto", metavar="NAME", help="a deterministic one (default: auto)")

@@ -52,13 +52,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         help="at most N evaluations of the network (default: 20; 5000 for adaptive solvers)",
     )
     options.add_count(add, 64)
-    add(
-        "--seed",
-        type=options.seed,
-        default=0,
-        metavar="S",
-        help="sample number i depends on S and i alone (default: 0)",
-    )
+    options.add_seed(add, "sample number i depends on S and i alone")
     add(
         "--grid",
         metavar="NAME",
