@@ -52,6 +52,12 @@ def main() -> None:
                 "error": float((run.x - serial).abs().max()),
                 "time_ratio": round(taken / seconds, 2),
             }
+    many = flowsolve.digits(torch.arange(64) % 10)
+    for solver, nfe in (("ddim", 100), ("auto", 50)):
+        how = {"solver": solver, "nfe": nfe, "seed": 0}
+        _, seconds = least(lambda how=how: flowsolve.sample(many, **how))
+        _, taken = least(lambda how=how: flowsolve.sample(many, parallel=True, **how))
+        found[f"{solver} {nfe}"]["time_ratio of 64 digits, tol=0.001"] = round(taken / seconds, 2)
     text = json.dumps(found, indent=1) + "\n"
     RESULTS.write_text(text)
     print(text, end="")
