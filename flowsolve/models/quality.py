@@ -52,8 +52,11 @@ def _pixels(**images: Tensor) -> list[Tensor]:
 @checked
 def frechet(x: Tensor, y: Tensor) -> float:
     """‖μ − ν‖² + tr(C + D − 2(CD)^½) of the means and covariances of two sets of images (n, …),
-    over their pixels. Raises ValueError for what are none."""
+    over their pixels. Raises ValueError for what are none, and for one alone."""
     x, y = _pixels(x=x, y=y)
+    for name, rows in (("x", x), ("y", y)):
+        if len(rows) < 2:
+            raise ValueError(refused(name, rows, "two images or more, which have a covariance"))
     c, d = x.T.cov(), y.T.cov()
     values, vectors = torch.linalg.eigh(c)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T

@@ -85,3 +85,7 @@ def check_sigmas(low: float, high: float) -> None:
         raise ValueError(
             f"expected 0 < sigma_min < sigma_max, got sigma_min={low!r}, sigma_max={high!r}"
         )
+    if high > 1e18:
+        raise ValueError(
+            f"sigma_max={high!r}: expected at most 1e18, whose square float32 still has"
+        )

@@ -42,7 +42,7 @@ def _x0_weight(s: Level, t: Level, eta: float) -> float:
         )
     ratio = t.sigma / s.sigma
     rest = 1.0 - ratio**2 if ratio < 0.5 else (s.sigma - t.sigma) / s.sigma * (1.0 + ratio)
-    if not (eta > 0.0 and eta * eta * rest <= 1.0):
+    if not (eta >= 1e-100 and eta * eta * rest <= 1.0):
         raise ValueError(
             f"eta={eta!r}: expected 0 < eta <= {1.0 / math.sqrt(rest):.6g} for the step to {t}"
         )
@@ -124,7 +124,7 @@ def bound(
     x0: Float[Tensor, "n *shape"],
     levels: Sequence[Level],
     *,
-    bins: Annotated[int, Must(lambda v: v >= 2, "an integer, at least 2")] = 256,
+    bins: Annotated[int, Must(lambda v: 2 <= v <= 2**24, "an integer, at least 2")] = 256,
     seed: OneSeed = 0,
 ) -> Bound:
     """The variational bound in bits per dimension (DDPM's eq. 5 and 13), for data with ``bins``

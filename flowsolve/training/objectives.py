@@ -100,6 +100,8 @@ def simple(
         raise ValueError(
             f"eps has shape {tuple(eps.shape)}; expected the states', {tuple(state.shape)}"
         )
+    if not eps.is_floating_point():
+        raise TypeError(refused("eps", eps, "floating-point numbers"))
     for name, x in (("x0", x0), ("eps", eps)):
         if x.is_meta or x.device != x0.device:
             raise ValueError(f"{name} is on {x.device}; expected both where the network is")
