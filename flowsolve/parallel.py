@@ -109,6 +109,11 @@ def in_parallel(
     )
 
 
+def _host(values: Any) -> Tensor:
+    """Numbers, whatever torch's default dtype and device are."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+
 class _Rounds:
     """J evaluations of n samples of D numbers; states and answers are (J, n, D)."""
 
@@ -125,8 +130,7 @@ class _Rounds:
         self.levels: list[Level] = [level for level, _ in rows[:-1]]
         count, n = len(self.levels), len(x)
         p = [sum(map(float, numbers(level))) for level, _ in rows]
-        table = torch.tensor([[float(c) for c in row] for _, row in rows], dtype=torch.float64)
-        table = (table / torch.tensor(p, dtype=torch.float64)[:, None]).to(x)
+        table = (_host([[float(c) for c in row] for _, row in rows]) / _host(p)[:, None]).to(x)
         # Sums one after another, each a product and a sum: the same for any batch.
         given = [x, *(draw(k).to(x) for k in range(plan.draws))]
         columns = [table[:, 0], *table[:, 1 + count :].unbind(1)]
@@ -134,14 +138,13 @@ class _Rounds:
         for column, value in zip(columns, given, strict=True):
             base = base + column[:, None, None] * value.flatten(1)
         self.base, self.weights = base, table[:, 1 : 1 + count]
-        self.scales = [torch.tensor(c, dtype=x.dtype, device=x.device) for c in (p[:-1], p[-1])]
+        self.scales = [_host(c).to(x) for c in (p[:-1], p[-1])]
         mixed = [model.linear(level).mix(FLOW.p_of) for level in self.levels]
         self.of_x, self.of_out = (
-            torch.tensor([float(pair[k].entries) for pair in mixed]).to(x) for k in (0, 1)
+            _host([float(pair[k].entries) for pair in mixed]).to(x) for k in (0, 1)
         )
-        self.numbers = torch.arange(count)[:, None]
-        self.fixed = torch.zeros(n, dtype=torch.int64)
-        self.evaluations = torch.zeros(n, dtype=torch.int64)
+        self.numbers = torch.arange(count, device="cpu")[:, None]
+        self.fixed, self.evaluations = torch.zeros(2, n, dtype=torch.int64, device="cpu").unbind()
         self.rounds = 0
         self.past: list[tuple[Tensor, Tensor, Tensor]] = []
         self.before: tuple[Tensor, Tensor, Tensor] | None = None
