@@ -43,6 +43,7 @@ def test_the_default_is_right_to_a_millionth(process):
     assert found.latent.shape == x.shape
 
 
+@pytest.mark.sweep(keep=0.3)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_with_the_law_of_the_noisy_end_every_process_is(name):
     """Without it VP, EDM, VE and tables, which keep some signal there, are off by 1e-3 and more."""
@@ -56,6 +57,7 @@ def test_with_the_law_of_the_noisy_end_every_process_is(name):
     assert plain < max(1e-6, 30 * noisy.A.value / model.process.prior(noisy).value)
 
 
+@pytest.mark.sweep(keep=0.5)
 @pytest.mark.parametrize("shape", [(1,), (1, 2, 2), (3, 2, 2)])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_states_of_any_shape(shape, dtype):

@@ -15,6 +15,7 @@ def model_of(process=COSINE, predicts="v", dtype=F64, **told):
     return model.given(**told) if told else model
 
 
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize("solver", [*FIXED, "auto"])
 def test_it_is_the_serial_run_to_the_tolerance(solver):
     """On smooth data; with draws, that are the same ones. Noise in between, with few evaluations,
@@ -30,6 +31,7 @@ def test_it_is_the_serial_run_to_the_tolerance(solver):
     assert serial.rounds is None
 
 
+@pytest.mark.sweep(keep=0.3)
 @pytest.mark.parametrize("process", [flowsolve.VP(), flowsolve.RectifiedFlow(), flowsolve.EDM()])
 @pytest.mark.parametrize("predicts", ["x0", "v", "flow"])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -52,6 +54,7 @@ def test_digits_in_a_dozen_rounds():
     assert float((found.x - serial).abs().max()) < 1e-3
 
 
+@pytest.mark.sweep(keep=0.4)
 @pytest.mark.parametrize("memory", [0, 1, 3])
 @pytest.mark.parametrize("window", [None, 1, 7])
 def test_there_are_never_more_rounds_than_evaluations(memory, window):
