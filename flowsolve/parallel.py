@@ -48,7 +48,8 @@ class Parallel:
 
     Args:
         tol: a state is final if a round changes it, in FLOW coordinates, x/(A + R), by no more than
-            this, as the root mean square of a sample. The end is off by about as much.
+            this, as the root mean square of a sample. The end is off by a few times that, in the
+            worst entries of a sample by about ten, and by up to thirty without ``memory``.
         window: how many states of a sample are open at a time; None for all.
         memory: how many past rounds are extrapolated from; 0 is Picard's iteration.
     """

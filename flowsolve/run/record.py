@@ -40,7 +40,7 @@ class Solution:
     Attributes:
         x: the result, (n, *shape). A run that ends on a noisy level ends on a state, which in a CLD
             has velocities as well.
-        nfe: denoiser evaluations spent, each of a whole batch.
+        nfe: denoiser evaluations spent, each of a whole batch (but see ``rounds``).
         grid: the levels of the run, as far as it went. The last of a run that was stopped is where
             it was, between those asked for perhaps.
         seed: what start and noise were drawn from, one number or one for each sample; None if both
