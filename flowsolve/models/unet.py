@@ -1,5 +1,5 @@
-"""A small class-conditional U-Net for 8×8 and larger images, told the time and, if there is one,
-the class."""
+"""A small class-conditional U-Net for images of 8×8, and in patches for larger ones, told the time
+and, if there is one, the class."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Attention(nn.Module):
 
 
 Size = Annotated[int, Must(lambda v: 1 <= v <= 2**16, "a positive integer, at most 2**16")]
+Side = Annotated[int, Must(lambda v: 1 <= v <= 64, "a positive integer, at most 64")]
 Eights = Annotated[
     int, Must(lambda v: 8 <= v <= 2**16 and v % 8 == 0, "a positive multiple of 8, at most 2**16")
 ]
@@ -61,11 +62,13 @@ class UNet(nn.Module):
     parameters by default.
 
     Args:
-        channels: of what comes in, whose sides must be even.
+        channels: of what comes in, whose sides must be multiples of 2 ``patch``.
         base: channels at full resolution, a multiple of 8.
         classes: number of classes, 0 for a network without; class number ``classes`` is the null
             class.
         outputs: channels of what goes out, ``channels`` by default.
+        patch: the side of the squares of pixels that are one position to the network, each pixel a
+            channel of it.
 
     Called as ``net(x, time, label=None)``: x (batch, channels, height, width), time (batch,) in [0,
     1], label None (the null class), an integer, or an integer tensor of shape () or (batch,).
@@ -78,13 +81,14 @@ class UNet(nn.Module):
         base: Eights = 16,
         classes: Classes = 10,
         outputs: Size | None = None,
+        patch: Side = 1,
     ) -> None:
         super().__init__()
-        width = 4 * base
-        self.base, self.classes = base, classes
+        width, pixels = 4 * base, patch**2
+        self.base, self.classes, self.patch = base, classes, patch
         self.embed = nn.Sequential(nn.Linear(2 * base, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(classes + 1, width)
-        self.first = nn.Conv2d(channels, base, 3, padding=1)
+        self.first = nn.Conv2d(channels * pixels, base, 3, padding=1)
         self.fine = nn.ModuleList(Residual(base, base, width) for _ in range(2))
         self.down = nn.Conv2d(base, 2 * base, 3, stride=2, padding=1)
         self.coarse = Residual(2 * base, 2 * base, width)
@@ -96,7 +100,7 @@ class UNet(nn.Module):
         )
         self.norm, self.out = (
             nn.GroupNorm(8, base),
-            nn.Conv2d(base, outputs or channels, 3, padding=1),
+            nn.Conv2d(base, (outputs or channels) * pixels, 3, padding=1),
         )
         nn.init.zeros_(self.out.weight)
 
@@ -132,7 +136,7 @@ class UNet(nn.Module):
         angles = time[:, None] * frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=1).to(x.dtype)
         embedding = F.silu(self.embed(features) + self.label(self._labels(label, x)))
-        h = self.first(x)
+        h = self.first(F.pixel_unshuffle(x, self.patch))
         skips = []
         for block in self.fine:
             h = block(h, embedding)
@@ -143,4 +147,4 @@ class UNet(nn.Module):
         h = self.up(F.interpolate(h, scale_factor=2.0, mode="nearest"))
         for block in self.last:
             h = block(torch.cat([h, skips.pop()], dim=1), embedding)
-        return self.out(F.silu(self.norm(h)))
+        return F.pixel_shuffle(self.out(F.silu(self.norm(h))), self.patch)
