@@ -58,7 +58,10 @@ $(PY):
 	    echo 'The venv module failed; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 
 # One stamp for each set of extras that has been installed; a change to the dependencies
-# installs it again.
+# installs it again. azula comes alone: torchvision, which it names but does not need, breaks the
+# import of diffusers' networks where it was made for another torch.
 $(VENV)/.stamp-%: pyproject.toml constraints.txt | $(PY)
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	$(if $(findstring peers,$*)$(filter dev,$*),$(PY) -m pip install -q \
+	    --disable-pip-version-check --no-deps -c constraints.txt azula)
 	@touch $@

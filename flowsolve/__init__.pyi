@@ -2,6 +2,7 @@
 
 from . import exact as exact
 from . import grids as grids
+from . import integrations as integrations
 from . import parametrizations as parametrizations
 from . import processes as processes
 from . import solvers as solvers
@@ -19,6 +20,7 @@ from .encoding import encode as encode
 from .encoding import reconstruct as reconstruct
 from .guidance import guided as guided
 from .inpainting import inpaint as inpaint
+from .integrations.loading import load as load
 from .interpolation import interpolate as interpolate
 from .interpolation import slerp as slerp
 from .latents import Latent as Latent

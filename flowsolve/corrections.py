@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from .checked import Part, Positive, checked
+from .checked import Must, Part, Positive, checked
 from .denoiser import Correction
 from .processes import Level
 from .typing import Float
 
+#: A bound, infinite for none.
+Bound = Annotated[float, Must(lambda v: v > 0.0, "a positive number, or inf", infinite=True)]
 #: The most numbers that torch.quantile takes.
 LONGEST = 2**24
 
@@ -30,14 +33,19 @@ def clip(low: float = -1.0, high: float = 1.0) -> Correction:
 
 
 @checked
-def dynamic_threshold(quantile: Part = 0.995, least: Positive = 1.0) -> Correction:
-    """``correct_x0`` that clamps to the sample's own quantile of |x̂0|, ``least`` at least, and
-    rescales to [−1, 1] (Imagen, arXiv 2205.11487).
+def dynamic_threshold(
+    quantile: Part = 0.995, least: Positive = 1.0, most: Bound = math.inf
+) -> Correction:
+    """``correct_x0`` that clamps to the sample's own quantile of |x̂0|, ``least`` at least and
+    ``most`` at most, and rescales to [−1, 1] (Imagen, arXiv 2205.11487).
 
     Raises:
-        ValueError: for a quantile outside (0, 1] and a ``least`` that is not positive.
+        ValueError: for a quantile outside (0, 1], a ``least`` that is not positive, and a ``most``
+            below it.
     """
-    return partial(_rescale, quantile, least)
+    if most < least:
+        raise ValueError(f"most={most!r}: expected at least least={least!r}")
+    return partial(_rescale, quantile, least, most)
 
 
 # Functions of the module, so that a denoiser with a correction can be pickled.
@@ -51,9 +59,11 @@ def _clamp(
 
 
 def _rescale(
-    quantile: float, least: float, x0: Float[Tensor, "n *state"], level: Level
+    quantile: float, least: float, most: float, x0: Float[Tensor, "n *state"], level: Level
 ) -> Float[Tensor, "n *state"]:
-    size = _quantile(x0.abs().flatten(1), quantile).clamp(min=min(least, torch.finfo(x0.dtype).max))
+    largest = torch.finfo(x0.dtype).max
+    low, high = min(least, largest), min(most, largest)
+    size = _quantile(x0.abs().flatten(1), quantile).clamp(low, high)
     size = size.view(-1, *[1] * (x0.ndim - 1))
     return x0.clamp(-size, size) / size
 

@@ -31,8 +31,13 @@ measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
-models models.data models.unet models.preconditioned models.recipes models.digits models.quality
+models models.files models.data models.unet models.preconditioned models.recipes models.digits
+models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
+integrations.diffusers.classes integrations.diffusers.read integrations.diffusers.levels
+integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler
+integrations.diffusers.conversation integrations.diffusers.pipeline integrations.diffusers.networks
+integrations.diffusers integrations.loading integrations
 cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
 cli.encode cli.interpolate cli.likelihood cli.train cli.solvers cli.main cli
 """

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from .. import conditioning as conditions
 from ..checked import checked
 from ..checks import AnyGrid
 from ..denoiser import Denoiser
@@ -38,6 +39,7 @@ from .rows import Case, Choice, cases
 #: The solvers when the caller names none.
 DEFAULT_SOLVERS = ("auto", "ddim", "heun", "dpmpp2m")
 DEFAULT_BUDGETS = (5, 8, 10, 20)
+DEFAULT_N = 16
 
 #: What the reference is made with. Measured against DOP853 at 1e-9 on the shipped network, and at
 #: 1e-10 on mixtures under six processes: 200 evaluations end within 2e-6 (RMSE), where the best
@@ -86,7 +88,7 @@ def compare(
         Iterable[Choice] | Mapping[str, Choice] | Solver | Plan, Later("cases")
     ] = DEFAULT_SOLVERS,
     nfe: Annotated[Iterable[int] | int, Later("cases")] = DEFAULT_BUDGETS,
-    n: Samples = 16,
+    n: Samples | None = None,
     seed: Annotated[int | None, Later("noise.check_seed")] = 0,
     grid: AnyGrid = None,
     span: Span = (None, None),
@@ -111,7 +113,8 @@ def compare(
             of its own, and so has a plan. A mapping gives the labels too.
         nfe: budgets, or one, each at most so many evaluations. An adaptive solver that would need
             more, or a plan that has more, has no result there.
-        n: number of samples, if ``start`` is not given.
+        n: number of samples, if ``start`` is not given; by default as many as the model has rows
+            of conditioning, else 16.
         seed: of the starts and of the noise; None draws one.
         grid: for all solvers that are not given in a pair; by default the name's or the process's
             own, see :func:`flowsolve.solve`.
@@ -131,6 +134,8 @@ def compare(
     if start is not None:
         start = check_state(model, "start", start, model.shape and model.state_shape)
         n = len(start)
+    elif n is None:
+        n = conditions.count(model.conditioning, model.per_sample) or DEFAULT_N
     if reference is not None:
         reference = check_state(model, "reference", reference, model.shape, data=True)
         if len(reference) != n:

@@ -56,6 +56,8 @@ class Process(ABC, Generic[O_co]):
     #: The one variable in which solvers lay out their steps and polynomials, for processes whose
     #: levels have no σ̄; None where every variable will do.
     clock: Variable | None = None
+    #: By how much the levels of "auto" are shifted, σ̄ → shift · σ̄.
+    shift: float = 1.0
     #: Whether A + R has an inverse at every level, so that FLOW coordinates exist.
     flows: bool = True
     #: The name of the grid of runs that ask for none, perhaps with options, see

@@ -17,8 +17,15 @@ Spread = Annotated[float, Must(lambda v: 1e-18 < v < 1e18, "a positive number")]
 @checked
 @dataclass(frozen=True)
 class RectifiedFlow(ScalarProcess):
-    """Straight paths: A = 1 − t, R = t, pure noise at t = 1 (arXiv 2209.03003; 2210.02747)."""
+    """Straight paths: A = 1 − t, R = t, pure noise at t = 1 (arXiv 2209.03003; 2210.02747).
 
+    Attributes:
+        shift: how much more noise the data take than small pictures do, σ̄ → shift · σ̄ (arXiv
+            2403.03206, section 5.3.2), as models of large ones state it: "auto" places its levels
+            so. The process is the same.
+    """
+
+    shift: Spread = 1.0
     t_max: float = field(default=1.0, init=False)
     t_min: float = field(default=1e-3, init=False)
 

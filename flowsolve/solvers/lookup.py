@@ -19,7 +19,7 @@ from .zoo import by_name, options_of, solver_table
 
 #: What "auto" stands for with up to so many evaluations: one choice for all processes and data,
 #: measured (docs/benchmarks.md).
-AUTO: tuple[tuple[float, str, Grid], ...] = (
+AUTO: tuple[tuple[float, str, Logistic], ...] = (
     (7, "vpc2", Logistic(1.0, 2.0, 2.0)),
     (13, "vpc2", Logistic(1.0, 1.6, 2.4)),
     (math.inf, "vpc3", Logistic(0.7, 1.75, 2.0)),
@@ -83,6 +83,8 @@ def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid |
         if process is not None and process.clock:
             return known[AUTO_IN_TIME], None
         solver, grid = next((solver, grid) for most, solver, grid in AUTO if nfe <= most)
+        if process is not None and process.shift != 1.0:
+            grid = dataclasses.replace(grid, center=grid.center * process.shift)
         return known[solver], grid
     elsewhere = aliases.known(name)
     if elsewhere is None:

@@ -1,0 +1,2 @@
+"""Other tools' networks here, and the solvers there: one client a module, imported by who names
+it."""

@@ -1,0 +1,244 @@
+r"""What a diffusers scheduler says of its network: process, prediction, time.
+
+The tables are computed in float64 from the configuration. diffusers' own are float32, in which σ̄ is
+off by 8.3e-5 at the first entry of the linear table, 2.6e-4 on the cosine one.
+
+============================================= ====================== ============ =================
+scheduler                                     process                predicts     told
+============================================= ====================== ============ =================
+``beta_schedule``, ``trained_betas``          a table of β           eps, v, x0   the index
+``FlowMatch...``, ``use_flow_sigmas``         RectifiedFlow, σ = t   velocity     T t
+the same with ``invert_sigmas``               RectifiedFlow          −velocity    T (1 − t)
+``EDM...``                                    EDM                    F, or −F     ¼ ln σ
+``CosineDPMSolverMultistepScheduler``         EDM                    F, or −F     (2/π) atan σ
+============================================= ====================== ============ =================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...checked import checked
+from ...corrections import clip, dynamic_threshold
+from ...denoiser import Correction, Denoiser
+from ...parametrizations import F, Parametrization, find_parametrization
+from ...processes import EDM, VP, Level, Process, RectifiedFlow, tables
+from .classes import configuration
+
+PREDICTS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+#: Without a process, or with one that flowsolve does not know.
+WITHOUT = {
+    "AmusedScheduler": "tokens",
+    "BlockRefinementScheduler": "tokens",
+    "CMStochasticIterativeScheduler": "consistency models",
+    "DDPMWuerstchenScheduler": "Würstchen's own process",
+    "DiscreteDDIMScheduler": "tokens",
+    "EntropyBoundScheduler": "tokens",
+    "FlowMatchLCMScheduler": "few-step models",
+    "IPNDMScheduler": "a table of its own",
+    "LCMScheduler": "latent consistency models",
+    "RePaintScheduler": "inpainting by repetition",
+    "SCMScheduler": "consistency models",
+    "TCDScheduler": "trajectory consistency models",
+    "UnCLIPScheduler": "unCLIP's priors",
+    "VQDiffusionScheduler": "tokens",
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a network is told of a level, and back."""
+
+    told: Callable[[Level], float]
+    level: Callable[[float], Level]
+
+
+@dataclass(frozen=True, eq=False)
+class Convention:
+    """What a scheduler says of its network: called with a state (times EDM's input scale, if
+    ``predicts`` has one) and ``clock.told(level)``, it returns ``sign`` times what ``predicts``
+    names.
+
+    Attributes:
+        process: the forward process.
+        predicts: what the network returns, but for the sign.
+        clock: what it is told of a level, and the level of that.
+        sign: 1, or −1.
+        correct_x0: the scheduler's clipping or thresholding.
+        variance: "learned_range" where twice the channels come back.
+    """
+
+    process: Process
+    predicts: Parametrization
+    clock: Clock
+    sign: float = 1.0
+    correct_x0: Correction | None = None
+    variance: Any = None
+
+    @property
+    def flow(self) -> bool:
+        """Whether levels are times of a rectified flow."""
+        return isinstance(self.process, RectifiedFlow)
+
+    def scale(self, level: Level) -> float:
+        """What a state on ``level`` is multiplied with before the network sees it."""
+        scale: Any = self.predicts.input_scale(self.process, level)
+        return 1.0 if scale is None else scale.value
+
+    def denoiser(self, net: Callable[..., Any], **given: Any) -> Denoiser:
+        """A denoiser around a network that returns what :attr:`predicts` names."""
+        return Denoiser(
+            net,
+            self.process,
+            self.predicts,
+            time=self.clock.told,
+            correct_x0=self.correct_x0,
+            **given,
+        )
+
+
+@checked
+def read(scheduler: Any) -> Convention:
+    """The process, prediction and time of a diffusers scheduler.
+
+    Raises:
+        TypeError: for what is no scheduler.
+        ValueError: for one that has no process flowsolve knows, or an unknown prediction.
+    """
+    config, name = configuration(scheduler), type(scheduler).__name__
+    for kind in type(scheduler).__mro__:
+        if kind.__name__ in WITHOUT:
+            raise ValueError(
+                f"scheduler: {name} is for {WITHOUT[kind.__name__]} and states no process; expected"
+                " one with a table of betas, a flow or EDM's sigmas. Wrap the network yourself: "
+                "flowsolve.Denoiser(net, process=..., predicts=...)"
+            )
+    continuous = config.get("timestep_type") == "continuous"
+    if "sigma_data" in config or (continuous and config["prediction_type"] == "v_prediction"):
+        return _edm(name, config)
+    T = float(config.get("num_train_timesteps", 1000))
+    kind = config.get("prediction_type", "epsilon")
+    flow = name.startswith("FlowMatch") or config.get("use_flow_sigmas")
+    if flow or kind == "flow_prediction":
+        return _flow(T, bool(config.get("invert_sigmas")), shift_of(config, None))
+    if "beta_schedule" not in config and config.get("trained_betas") is None:
+        raise ValueError(
+            f"scheduler: {name} has no betas, flow or sigma_data in its configuration; expected a "
+            "scheduler that states its process. Wrap the network yourself: "
+            "flowsolve.Denoiser(net, process=..., predicts=...)"
+        )
+    if kind not in PREDICTS:
+        raise ValueError(
+            f"scheduler: {name} has prediction_type={kind!r}; expected one of "
+            f"{', '.join(map(repr, [*PREDICTS, 'flow_prediction']))}"
+        )
+    process = VP.discrete(_betas(scheduler, config))
+    # What lies between entries, as Karras's levels do, is told as it is.
+    clock = Clock(_index, lambda t: process.level(min(max(t, -1.0), process.t_max)))
+    learned = config.get("variance_type") in ("learned", "learned_range")
+    return Convention(
+        process,
+        find_parametrization(PREDICTS[kind]),
+        clock,
+        correct_x0=_correction(config),
+        variance="learned_range" if learned else None,
+    )
+
+
+def _index(level: Level) -> float:
+    near = round(level.t)
+    return near if abs(level.t - near) < 1e-6 else level.t
+
+
+def shift_of(config: Mapping[str, Any], mu: float | None) -> float:
+    """s of σ̄ → s σ̄, by which a flow's levels are shifted, perhaps by a call's ``mu``."""
+    if config.get("use_dynamic_shifting"):
+        if mu is None:
+            return 1.0
+        return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+    return float(config.get("shift") or config.get("flow_shift") or 1.0)
+
+
+def _flow(T: float, turned: bool, shift: float) -> Convention:
+    process = RectifiedFlow(shift)
+    velocity = find_parametrization("velocity")
+
+    def level(t: float) -> Level:
+        return process.level(min(max(1.0 - t / T if turned else t / T, 0.0), 1.0))
+
+    if turned:
+        return Convention(
+            process, velocity, Clock(lambda level: T * (1.0 - level.t), level), sign=-1.0
+        )
+    return Convention(process, velocity, Clock(lambda level: T * level.t, level))
+
+
+def _edm(name: str, config: Mapping[str, Any]) -> Convention:
+    kind = config.get("prediction_type")
+    if kind not in ("epsilon", "v_prediction"):
+        raise ValueError(
+            f"scheduler: {name} has prediction_type={kind!r}; expected 'epsilon' or 'v_prediction'"
+        )
+    process = EDM(config["sigma_min"], config["sigma_max"])
+    if name.startswith("Cosine"):
+        clock = Clock(
+            lambda level: 2.0 / math.pi * math.atan(level.sigma),
+            lambda t: process.level(math.tan(0.5 * math.pi * t)),
+        )
+    else:
+        clock = Clock(process.label, lambda t: process.level(math.exp(4.0 * t)))
+    return Convention(
+        # Euler's "continuous" v of x0 + σε, Stable Video Diffusion's, is −F for σ_data = 1.
+        process,
+        F(config.get("sigma_data", 1.0)),
+        clock,
+        sign=1.0 if kind == "epsilon" else -1.0,
+    )
+
+
+def _betas(scheduler: Any, config: Mapping[str, Any]) -> list[float]:
+    """The table in float64, from the configuration."""
+    T, schedule = config["num_train_timesteps"], config.get("beta_schedule")
+    ends = [float(config.get(key) or 0.5) for key in ("beta_start", "beta_end")]
+    if config.get("trained_betas") is not None:
+        table = np.asarray(config["trained_betas"], dtype=np.float64).tolist()
+    elif schedule in ("linear", "scaled_linear", "sigmoid"):
+        table = getattr(tables, schedule)(T, *ends)
+    elif schedule == "squaredcos_cap_v2":
+        table = tables.cosine(T)
+    else:
+        return scheduler.betas.double().tolist()
+    shift = config.get("snr_shift_scale")  # CogVideoX
+    if shift is not None:
+        bar = np.cumprod(1.0 - np.asarray(table))
+        bar = np.concatenate([[1.0], bar / (shift + (1.0 - shift) * bar)])
+        table = (1.0 - bar[1:] / bar[:-1]).tolist()
+    if config.get("rescale_betas_zero_snr"):
+        table = tables.zero_terminal_snr(table)
+    theirs = getattr(scheduler, "alphas_cumprod", None)
+    if theirs is not None:
+        ours = np.cumprod(1.0 - np.asarray(table))
+        off = np.abs(ours - theirs.double().cpu().numpy()).max()
+        if off > 1e-4:
+            raise ValueError(
+                f"scheduler: the alphas_cumprod of {type(scheduler).__name__} are up to {off:.2g} "
+                "from those its configuration gives; expected one made from its configuration. "
+                "Wrap the network yourself: flowsolve.Denoiser(net, flowsolve.VP.discrete(betas))"
+            )
+    return table
+
+
+def _correction(config: Mapping[str, Any]) -> Correction | None:
+    """The scheduler's correction of x̂0; ε̂ is derived again, as use_clipped_model_output says."""
+    if config.get("thresholding"):
+        most = float(config.get("sample_max_value", 1.0))
+        return dynamic_threshold(config.get("dynamic_thresholding_ratio", 0.995), 1.0, most)
+    if config.get("clip_sample"):
+        most = float(config.get("clip_sample_range", 1.0))
+        return clip(-most, most)
+    return None
