@@ -37,7 +37,8 @@ comparison.rows comparison.result comparison.figures comparison.measure comparis
 integrations.diffusers.classes integrations.diffusers.read integrations.diffusers.levels
 integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler
 integrations.diffusers.conversation integrations.diffusers.pipeline integrations.diffusers.networks
-integrations.diffusers integrations.loading integrations
+integrations.diffusers integrations.loading integrations.clients integrations.flows
+integrations.conventions integrations
 cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
 cli.encode cli.interpolate cli.likelihood cli.train cli.solvers cli.main cli
 """

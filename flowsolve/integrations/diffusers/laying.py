@@ -10,7 +10,7 @@ from ...checks import check_solver
 from ...grids import Explicit, Grid
 from ...plans import Plan
 from ...plans.files import loads
-from ...processes import RectifiedFlow
+from ...processes import Process, RectifiedFlow
 from ...run import layout
 from ...solvers import Solver
 from .levels import Levels
