@@ -117,6 +117,6 @@ def drawn(
     """Where a run from ``start`` ends, with what noise it draws from ``stream``."""
     seed, first = stream.seed, stream.samples.start
     seeds = seed if isinstance(seed, int) else tuple(seed)
-    draw = draws(None, start, seed, first, run.plan and run.plan.places, run.levels[0])
+    draw = draws(None, start, seed, first, run.plan and run.plan.program, run.levels[0])
     how = {"progress": progress, "differentiable": differentiable, "first": first}
     return integrate(model, run, start, nfe, draw, seeds, **how).x

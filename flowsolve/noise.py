@@ -74,6 +74,10 @@ class Stream:
         bits = struct.unpack("<Q", struct.pack("<d", place.time + 0.0))[0]  # −0 is 0
         return self._draw((place.again, bits, 1))
 
+    def node(self, octave: int, node: int) -> Tensor:
+        """The normal of a node of a Brownian path, (len(samples), *shape)."""
+        return self._draw((node, octave % 2**64, 2))
+
     def along(self, places: Sequence[Place]) -> Callable[[int], Tensor]:
         """The k-th draw of a run that draws at ``places``, as a function of k."""
         if places and self.device.type != "cpu":

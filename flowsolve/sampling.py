@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from . import checks
+from . import checks, starts
 from . import conditioning as conditions
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
@@ -84,8 +84,10 @@ def solve(
             it begins at as well. A sequence has a seed for each sample, whose start and noise are
             what that seed gives its sample 0. None draws a seed, see ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
-        noise: the caller's own noise instead: ``noise(k)`` or ``noise[k]`` is the k-th draw of the
-            run, in the states' shape.
+        noise: None for noise that is fresh at each step; "brownian" for increments of one path,
+            the same for runs of any number of steps, so that they end near each other; or the
+            caller's own, ``noise(k)`` or ``noise[k]`` being the k-th draw of the run, in the
+            states' shape.
         keep: "path", "x0", or both in a tuple: what the solution keeps.
         callback: called with a :class:`State` after each step, of an adaptive solver after each
             that it accepts; whatever it returns that is true ends the run there.
@@ -122,7 +124,7 @@ def solve(
         how = (model.process, solver, nfe, grid, span, options)
         run = checks.check_layout(*how, arguments=_arguments(solve, sample))
     seed = check_seeds(seed)
-    drawn = start is None or (noise is None and (run.plan is None or run.plan.draws > 0))
+    drawn = start is None or (not starts.own(noise) and (run.plan is None or run.plan.draws > 0))
     used = seed if drawn else None
     if start is not None:
         start = check_state(model, "start", start, model.shape and model.state_shape)
@@ -135,7 +137,7 @@ def solve(
     if memory == "checkpoint":
         model = Checkpointed.of(model, {})
     kept = frozenset([keep] if isinstance(keep, str) else keep or ())
-    draw = draws(noise, x, used, first, run.plan and run.plan.places, run.levels[0])
+    draw = draws(noise, x, used, first, run.plan and run.plan.program, run.levels[0])
     if parallel:
         alone = {"keep": keep, "callback": callback, "progress": progress, "memory": memory}
         alone |= {"differentiable": differentiable, "start": rest and "a Solution"}
@@ -179,7 +181,8 @@ def sample(
     if batch_size is None:
         return solve(model, n=n, seed=seed, first=first, **arguments).x
     for name in ("start", "noise"):
-        if arguments.get(name) is not None:
+        value = arguments.get(name)
+        if value is not None and not (name == "noise" and isinstance(value, str)):
             raise ValueError(
                 f"{name} and batch_size cannot be combined: split {name} yourself and call once "
                 "for each part"

@@ -10,13 +10,13 @@ import flowsolve
 ROOT = Path(flowsolve.__file__).parent
 #: Every module of the package. A star is where new files of a package stand, without being named.
 LAYERS = """
-typing errors named readers checked caching output philox quantile noise
+typing errors named readers checked caching output philox quantile noise brownian
 operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
 processes.matrix processes.langevin processes.blurring processes.* processes
 coordinates linear parametrizations network conditioning denoiser around corrections starts finite
-grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.* grids
+grids.base grids.explicit grids.in_time grids.in_sigma grids.lookup grids.shift grids.* grids
 solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.multistep
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
 solvers.churn solvers.restart solvers.score_sde solvers.ends solvers.walk solvers.adaptive

@@ -17,6 +17,7 @@ from .explicit import Explicit
 from .in_sigma import LARGEST_SIGMA, Karras, Logistic, LogSNR, Shifted, Sigma, VariableGrid
 from .in_time import Beta, DPMLinspace, Leading, Linspace, Quadratic, TimeGrid, Trailing, Uniform
 from .lookup import default_grid, find_grid
+from .shift import Shift
 
 # A grid in a file of its own is known, whether it has a name here or not.
 for _file in pkgutil.iter_modules(__path__):
@@ -38,6 +39,7 @@ __all__ = [
     "LogSNR",
     "Logistic",
     "Quadratic",
+    "Shift",
     "Shifted",
     "Sigma",
     "TimeGrid",

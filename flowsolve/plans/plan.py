@@ -25,7 +25,7 @@ from ..parametrizations import Parametrization
 from ..processes import Level, Process
 from ..readers import Later
 from ..solvers import Step
-from ..starts import Noise, Number, check_state, draws
+from ..starts import Noise, Number, check_state, draws, own
 from ..typing import Float
 from . import equality, files
 from .bind import bind
@@ -206,8 +206,8 @@ class Plan:
         x = check_state(model, "start", start, model.shape and model.state_shape)
         check_finite("start", x)
         seed = check_seeds(seed)
-        used = seed if noise is None and self.draws else None
-        drawn = draws(noise, x, used, first, self.places, self.levels[0])
+        used = seed if self.draws and not own(noise) else None
+        drawn = draws(noise, x, used, first, self.program, self.levels[0])
         return Push(self.program, model, x, drawn, used)
 
     @checked

@@ -94,6 +94,26 @@ class Program:
         return tuple(result)
 
     @cached_property
+    def intervals(self) -> tuple[tuple[float, float] | None, ...]:
+        """For each draw the σ̄ between which it is the noise of the path: from where the step
+        begins, or the draw before was for, to where the network is asked next, or the step ends.
+        None for one on a way that the run has been before, or upward."""
+        result, here, low, waiting = list[tuple[float, float] | None](), self.start, self.start, 0
+        for i in self:
+            if isinstance(i, Draw):
+                waiting += 1
+            elif isinstance(i, (Evaluate, Arrive)):
+                if waiting:
+                    down = i.level.t < here.t <= low.t and not i.level.clean
+                    result += [None] * (waiting - 1)
+                    result.append((here.sigma, i.level.sigma) if down else None)
+                    here, low = i.level, min(low, i.level, key=lambda level: level.t)
+                if isinstance(i, Arrive):
+                    here, low = i.level, min(low, i.level, key=lambda level: level.t)
+                waiting = 0
+        return tuple(result)
+
+    @cached_property
     def ancestral(self) -> dict[int, float] | None:
         """R_s/R_t by the number of the draw, if every step from s to t that draws is DDIM's with
         one η ≤ 1, as DDPM's are; None if it draws otherwise. It is read off the coefficients, since
