@@ -12,6 +12,7 @@ import tiny
 import torch
 
 import flowsolve
+from flowsolve.cli import main
 
 diffusers = peers.installed("diffusers")
 integration = peers.installed("flowsolve.integrations.diffusers")
@@ -257,3 +258,36 @@ def test_what_is_no_model(folder):
         flowsolve.load(encoded)
     with pytest.raises(ValueError, match="states no process"):
         flowsolve.load(diffusers.DDPMPipeline(net, diffusers.LCMScheduler()))
+
+
+# The command line
+
+
+def test_commands_on_saved_pipelines(folder, tmp_path, capsys):
+    picture = tmp_path / "out.png"
+    how = ["--solver", "auto", "--nfe", "4", "--n", "2"]
+    assert main(["sample", "--model", str(folder), *how, "-o", str(picture)]) == 0
+    assert picture.exists() and "4 evaluations, 2 samples" in capsys.readouterr().out
+    compared = ["compare", "--pipeline", str(folder), "--nfe", "3,4", "--solvers", "auto,ddim"]
+    assert main([*compared, "--n", "2", "-o", str(tmp_path / "compare.png")]) == 0
+    assert "nfe=4" in capsys.readouterr().out
+    for wrong, said in (
+        (["sample", "--model", str(folder / "unet")], "no model_index.json"),
+        (["compare", "--pipeline", str(folder / "nowhere")], "could not be had from the hub"),
+        (["compare", "--pipeline", str(folder), "--label", "3"], "--label cannot be combined"),
+        (["compare", "--prompt", "fox"], "expected --pipeline"),
+    ):
+        assert main(wrong) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_prompt_on_the_command_line(tmp_path, capsys):
+    (tmp_path / "words").mkdir()
+    pipe = tiny.sd_with_words(tmp_path / "words")
+    pipe.save_pretrained(tmp_path / "pipe")
+    assert main(
+        ["compare", "--pipeline", str(tmp_path / "pipe"), "--prompt", "a red fox",
+         "--nfe", "3", "--n", "2", "--solvers", "auto,ddim", "--guidance", "3"]
+    ) == 0  # fmt: skip
+    out = capsys.readouterr().out
+    assert "auto" in out and "2 samples" in out

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -557,6 +558,37 @@ class _Elsewhere(torch.nn.Module):
 def network(pipe: Any) -> Any:
     """The network of a pipeline."""
     return getattr(pipe, "unet", None) or pipe.transformer
+
+
+def sd_with_words(folder: Path) -> Any:
+    """Stable Diffusion with a text encoder of its own, and a tokenizer that knows the letters."""
+    import json
+
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: k for k, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer.model_max_length = 16
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = CLIPTextModel(config).eval()
+    pipe, _ = sd()
+    parts = {**pipe.components, "text_encoder": encoder, "tokenizer": tokenizer}
+    return type(pipe)(**parts, requires_safety_checker=False)
 
 
 def _with(pipe: Any, scheduler: Any) -> Any:

@@ -16,6 +16,7 @@ from .options import Usage
 
 if TYPE_CHECKING:
     from ..comparison import Comparison
+    from ..denoiser import Denoiser
 
 HELP = "compare solvers from the same starts"
 EXAMPLES = """\
@@ -24,6 +25,7 @@ examples:
   flowsolve compare --solvers "ddim,DPM++ 2M Karras,unipc3" --nfe 5,7,10,14,20,40 \
 --plot work_precision.png
   flowsolve compare --model mine.py:denoiser -n 32
+  flowsolve compare --pipeline FOLDER --prompt "a red fox" --nfe 5,8,12 -n 1
 """
 
 
@@ -56,15 +58,53 @@ def add_arguments(add: Callable[..., Any]) -> None:
         help="where the noise levels lie, for all solvers (default: the process's own)",
     )
     add_model(add)
+    add(
+        "--pipeline",
+        metavar="FOLDER",
+        help="a pipeline that diffusers saved, as the model: compares its latents",
+    )
+    add("--prompt", metavar="TEXT", help="what the pipeline is asked for")
+    add("--guidance", type=float, metavar="W", help="the pipeline's guidance_scale")
     options.add_saying(add)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the comparison; what is finished is written whatever ends it."""
+    with contextlib.ExitStack() as stack:
+        return _compare(arguments, _model(arguments, stack))
+
+
+def _model(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Denoiser:
+    if arguments.pipeline is None:
+        for name in ("prompt", "guidance"):
+            if getattr(arguments, name) is not None:
+                raise Usage(f"--{name} is for a pipeline: expected --pipeline FOLDER as well")
+        return load_model(arguments)
+    for name in ("model", "process", "label", "weights", "device"):
+        if getattr(arguments, name) is not None:
+            raise Usage(f"--{name} cannot be combined with --pipeline")
+    call: dict[str, Any] = {}
+    if arguments.prompt is not None:
+        call |= {"prompt": arguments.prompt, "num_images_per_prompt": arguments.n}
+    else:
+        call |= {"batch_size": arguments.n}
+    if arguments.guidance is not None:
+        call["guidance_scale"] = arguments.guidance
+    try:
+        from ..integrations.diffusers import denoiser
+        from ..integrations.diffusers.networks import saved_pipeline
+
+        pipe = saved_pipeline(arguments.pipeline)
+        with running():
+            return stack.enter_context(denoiser(pipe, **call))
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise Usage(f"--pipeline {arguments.pipeline!r}: {error}") from error
+
+
+def _compare(arguments: argparse.Namespace, model: Denoiser) -> int:
     from .. import comparison
     from ..comparison import figures
 
-    model = load_model(arguments)
     output = options.picture_file(arguments.output, "compare.png", model.data_shape, "--plot")
     if arguments.plot is not None:
         options.check_file(arguments.plot, figures.plot_formats())

@@ -66,8 +66,8 @@ def add_model(add: Callable[..., Any]) -> None:
     add(
         "--model",
         metavar="WHERE",
-        help="your own model: module:name or file.py:name of a flowsolve.Denoiser "
-        "or a function that returns one",
+        help="your own model: module:name or file.py:name of a flowsolve.Denoiser or a function "
+        "that returns one, or the folder of a pipeline that diffusers saved",
     )
 
 
@@ -124,9 +124,11 @@ def _imported(where: str) -> Denoiser:
 
     from ..denoiser import Denoiser
 
+    if Path(where).is_dir():
+        return _saved(where)
     place, _, name = where.rpartition(":")
     if not (place and name):
-        raise Usage(f"--model {where!r}: expected module:name or file.py:name")
+        raise Usage(f"--model {where!r}: expected module:name, file.py:name or a folder")
     path = Path(place) if place.endswith(".py") else None
     if path is not None and not path.is_file():
         raise Usage(f"--model {where!r}: there is no file {place}")
@@ -155,6 +157,15 @@ def _imported(where: str) -> Denoiser:
     if value.shape is None:
         raise Usage(f"--model {where!r}: expected a Denoiser that has a shape=")
     return value
+
+
+def _saved(folder: str) -> Denoiser:
+    from ..integrations.loading import load
+
+    try:
+        return load(folder)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise Usage(f"--model {folder!r}: {error}") from error
 
 
 def _run(path: Path) -> Any:

@@ -28,6 +28,7 @@ examples:
   flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
   flowsolve sample --label 8 --guidance 2 --solver unipc3 --nfe 12
   flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
+  flowsolve sample --model FOLDER --solver auto --nfe 10
   flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
   flowsolve sample --process cld --solver unipc3 --nfe 20
   flowsolve inpaint --hide left -o inpaint.png

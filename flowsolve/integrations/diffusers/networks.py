@@ -172,7 +172,7 @@ def saved_pipeline(source: str | os.PathLike[str], dtype: torch.dtype | None = N
         return DiffusionPipeline.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, **given
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if place.exists():
             raise ValueError(
                 f"source={str(source)!r}: {str(error).splitlines()[0]} (only safetensors are read; "
