@@ -49,15 +49,28 @@ class Levels(Grid):
     def __post_init__(self) -> None:
         read(self.scheduler)
         said = json.dumps(configuration(self.scheduler), sort_keys=True, default=_plain)
-        key = (type(self.scheduler), said, self.sigmas, self.timesteps, self.mu, self.final)
+        key = (type(self.scheduler), said)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "scheduler", copy.deepcopy(self.scheduler))
 
+    def given(
+        self, sigmas: Iterable[Any] | None, timesteps: Iterable[Any] | None, mu: Any
+    ) -> Levels:
+        """The same scheduler's, told this at a call."""
+        told = copy.copy(self)
+        for name, value in (("sigmas", floats(sigmas)), ("timesteps", floats(timesteps))):
+            object.__setattr__(told, name, value)
+        object.__setattr__(told, "mu", None if mu is None else float(mu))
+        return told
+
+    def _all(self) -> tuple[Any, ...]:
+        return (*self._key, self.sigmas, self.timesteps, self.mu, self.final)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Levels) and self._key == other._key
+        return isinstance(other, Levels) and self._all() == other._all()
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(self._all())
 
     @property
     def own(self) -> bool:

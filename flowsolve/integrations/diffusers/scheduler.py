@@ -18,7 +18,7 @@ from ...plans.files import dumps
 from ...plans.program import Evaluate
 from .classes import class_of, configuration, name_of_class, parameters
 from .laying import begins_with, check, lay_out, on_base
-from .levels import Levels, floats
+from .levels import Levels
 from .read import read
 from .stepping import Stepping
 
@@ -81,6 +81,7 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
         known.pop("base", None)  # the decorator takes **base for a name
         self._internal_dict = FrozenDict(known)
         check(self.convention, self.config)
+        self._own = Levels(self.base, final=final)
         for name in ("betas", "alphas_cumprod"):  # which some pipelines read
             if hasattr(self.base, name):
                 setattr(self, name, getattr(self.base, name))
@@ -189,7 +190,7 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
                 solver cannot spend as many evaluations on, and what that scheduler refuses.
         """
         self._clear()
-        base = Levels(self.base, floats(sigmas), floats(timesteps), mu, self.config["final"])
+        base = self._own.given(sigmas, timesteps, mu)
         self.plan = lay_out(self.convention, base, self.config, num_inference_steps)
         self._base = base if on_base(base, self.config) else None
         self._levels = tuple(i.level for i in self.plan.program if isinstance(i, Evaluate))
