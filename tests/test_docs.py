@@ -27,7 +27,7 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     show."""
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
-    namespace: dict[str, object] = {"__name__": "__main__"}
+    namespace: dict[str, object] = {"__name__": "__main__", **provided(page.name)}
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(1))
         code = block.group(1)
@@ -35,6 +35,21 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             check_session(code, namespace, page, line)
         else:
             exec(compile("\n" * line + code, str(page), "exec"), namespace)
+
+
+def provided(page: str) -> dict[str, object]:
+    """What the reader of a page has: a pipeline and how it is called, a network; tiny ones."""
+    if page == "networks.md":
+        return {"net": lambda x, t, **_: 0.1 * x}
+    if page != "diffusers.md":
+        return {}
+    pytest.importorskip("diffusers", reason="the peers are not installed")
+    import tiny
+
+    (pipe, call), (plain, _) = tiny.sd(), tiny.ddpm()
+    pipe.set_progress_bar_config(disable=True)
+    plain.save_pretrained("folder")
+    return {"pipe": pipe, "prompt": call, "net": plain.unet, "folder": "folder"}
 
 
 def check_session(code: str, namespace: dict[str, object], page: Path, line: int) -> None:
