@@ -1,4 +1,4 @@
-"""diffusers: any solver in its pipelines, and its networks here.
+"""diffusers: any solver in its pipelines, and its networks here::
 
 from flowsolve.integrations.diffusers import FlowsolveScheduler, denoiser
 pipe.scheduler = FlowsolveScheduler.of(pipe.scheduler)     # num_inference_steps: evaluations

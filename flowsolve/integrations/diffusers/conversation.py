@@ -18,6 +18,8 @@ from .read import Convention
 
 #: What the loop is asked; None ends it.
 Question = tuple[Tensor, Tensor] | None
+#: What the thread is called.
+NAME = "flowsolve: a pipeline's loop"
 
 
 class _End(BaseException):
@@ -42,7 +44,7 @@ class Conversation:
     def begin(self) -> Tensor:
         """Run up to the first step; the latents there. The network's answer for them is left
         out, since nobody asked for it."""
-        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self.thread.start()
         return self._answered()
 
