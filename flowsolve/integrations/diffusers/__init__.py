@@ -1,9 +1,10 @@
 """diffusers: any solver in its pipelines, and its networks here::
 
-from flowsolve.integrations.diffusers import FlowsolveScheduler, denoiser
-pipe.scheduler = FlowsolveScheduler.of(pipe.scheduler)     # num_inference_steps: evaluations
-with denoiser(pipe, prompt="a red fox") as model:          # the pipeline as a Denoiser
-    print(flowsolve.compare(model, nfe=(5, 8, 12)))
+    from flowsolve.integrations.diffusers import FlowsolveScheduler, denoiser
+
+    pipe.scheduler = FlowsolveScheduler.of(pipe.scheduler)    # num_inference_steps: evaluations
+    with denoiser(pipe, prompt="a red fox") as model:         # the pipeline as a Denoiser
+        print(flowsolve.compare(model, nfe=(5, 8, 12)))
 """
 
 try:
