@@ -5,6 +5,8 @@
     pipe.scheduler = FlowsolveScheduler.of(pipe.scheduler)    # num_inference_steps: evaluations
     with denoiser(pipe, prompt="a red fox") as model:         # the pipeline as a Denoiser
         print(flowsolve.compare(model, nfe=(5, 8, 12)))
+
+It needs the extra ``diffusers``.
 """
 
 try:
