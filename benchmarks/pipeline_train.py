@@ -92,9 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a file or folder of images")
     parser.add_argument("--out", type=Path, default=Path("runs/pipeline"))
     parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=32)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    train(split(given.data)[0], given.out, steps=given.steps)
+    train(split(given.data)[0], given.out, steps=given.steps, batch=given.batch)
 
 
 if __name__ == "__main__":

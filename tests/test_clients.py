@@ -144,6 +144,14 @@ def test_half_precision_seeds_and_little_to_do():
             torch.manual_seed(seed)
             runs.append(sampler(denoise, X * SIGMAS[0], SIGMAS))
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    path = kdiffusion("dpmpp2m_sde", flow=False, noise="brownian")
+    process = flowsolve.EDM(0.025, SIGMAS[0])
+    model = flowsolve.Denoiser(denoise, process, "x0", (12,), time="sigma")
+    end = flowsolve.sample(
+        model, solver="dpmpp2m_sde", grid=SIGMAS, start=X * SIGMAS[0], seed=3, noise="brownian"
+    )
+    assert torch.equal(path(denoise, X * SIGMAS[0], SIGMAS, {"seed": 3}), end)
+    assert not torch.equal(sampler(denoise, X * SIGMAS[0], SIGMAS, {"seed": 3}), end)
     assert sampler(denoise, X, [3.0]) is X and sampler(denoise, X, [3.0, 3.0]) is X
     merged = kdiffusion("euler", flow=False)(denoise, X * 5, [5.0, 5.0, 1.0, 0.0])
     assert torch.equal(merged, kdiffusion("euler", flow=False)(denoise, X * 5, [5.0, 1.0, 0.0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,7 +23,13 @@ Sampler = Callable[..., Tensor]
 
 
 @checked
-def kdiffusion(solver: str = DEFAULT_SOLVER, *, flow: bool, **options: Any) -> Sampler:
+def kdiffusion(
+    solver: str = DEFAULT_SOLVER,
+    *,
+    flow: bool,
+    noise: Literal["brownian"] | None = None,
+    **options: Any,
+) -> Sampler:
     """A solver as a sampler of k-diffusion's, a function of (model, x, sigmas, extra_args,
     callback, disable)::
 
@@ -44,6 +50,8 @@ def kdiffusion(solver: str = DEFAULT_SOLVER, *, flow: bool, **options: Any) -> S
         flow: whether x = (1 − σ) x0 + σ ε, as in a rectified flow (Flux, SD3, ComfyUI's CONST), or
             x = x0 + σ ε, as in all others. There is no default: the sigmas do not say, and a
             multistep method in the wrong one is off by percents without a word.
+        noise: "brownian" for noise from one path, as k-diffusion's SDE samplers have it: the same
+            for any number of steps.
         **options: the solver's.
 
     Raises:
@@ -94,6 +102,7 @@ def kdiffusion(solver: str = DEFAULT_SOLVER, *, flow: bool, **options: Any) -> S
             grid=Explicit(levels),
             start=x,
             seed=seed % 2**64,
+            noise=noise,
         )
         return run.x.to(x.dtype)
 
