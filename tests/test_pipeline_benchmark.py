@@ -1,5 +1,5 @@
-"""The benchmark on a network that diffusers' own loop trained, with twenty steps of training and few
-of everything."""
+"""The benchmark on a network that diffusers' own loop trained, with twenty steps of training and
+few of everything."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def kdiffusion(
 
 def _falling(sigmas: Any, flow: bool) -> tuple[float, ...]:
     """The levels of a run, as numbers, equal ones merged."""
-    levels = torch.as_tensor(sigmas).double().flatten().tolist()
+    levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").flatten().tolist()
     kept: list[float] = []
     for sigma in levels:
         if not kept or sigma != kept[-1]:

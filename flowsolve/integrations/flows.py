@@ -82,7 +82,7 @@ def odeint(
     Raises:
         TypeError, ValueError: for arguments that do not fit.
     """
-    times = torch.as_tensor(t).double().flatten().tolist()
+    times = torch.as_tensor(t, dtype=torch.float64, device="cpu").flatten().tolist()
     fine = all(math.isfinite(v) and -1e-6 <= v <= 1.0 + 1e-6 for v in times)
     if len(times) < 2 or not fine or any(b <= a for a, b in pairwise(times)):
         raise ValueError(refused("t", times, "two rising times or more, in [0, 1]: noise to data"))
