@@ -237,6 +237,15 @@ def test_inpainting_keeps_what_is_known(solver):
             assert off(y, z) < 5e-6
 
 
+def test_a_pipeline_that_stops_half_way():
+    pipe, call = tiny.sdxl()
+    base = diffusers.DPMSolverMultistepScheduler(**tiny.SD_TABLE)
+    x, asked = run(pipe, call, 10, FlowsolveScheduler.of(base, "dpmpp2m"), denoising_end=0.6)
+    theirs, calls = run(pipe, call, 10, base, denoising_end=0.6)
+    assert asked == calls < 10
+    assert off(x, theirs) < 5e-6
+
+
 def test_callbacks_change_latents():
     pipe, call = tiny.sd()
     base = diffusers.DPMSolverMultistepScheduler(**tiny.SD_TABLE)
