@@ -3,8 +3,10 @@ devices, tables of one's own, determinism. And what is refused, with the way out
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import warnings
 
 import peers
@@ -218,6 +220,39 @@ def test_cogvideox_has_its_table_too():
     for i in (0, 500, 998):
         bar = process.level(float(i)).A.value ** 2
         assert bar == pytest.approx(float(base.alphas_cumprod[i]), rel=3e-4)
+
+
+def test_schedulers_and_denoisers_can_be_copied_and_pickled(solver):
+    bases = (
+        diffusers.DDIMScheduler(clip_sample=False),
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        diffusers.EDMEulerScheduler(),
+        diffusers.CosineDPMSolverMultistepScheduler(),
+    )
+    for base in bases:
+        ours = FlowsolveScheduler.of(base, solver)
+        end = loop(ours, 4)
+        for again in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+            assert torch.equal(loop(again, 4), end)
+        model = integration.wrap(tiny.unet2d(), base)
+        again = pickle.loads(pickle.dumps(model))
+        levels = model.process.level(0.3), again.process.level(0.3)
+        assert model.label(levels[0]) == again.label(levels[1])
+
+
+def test_times_there_and_back():
+    for base in (
+        diffusers.DDIMScheduler(),
+        diffusers.FlowMatchEulerDiscreteScheduler(),
+        diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
+        diffusers.EDMEulerScheduler(),
+        diffusers.CosineDPMSolverMultistepScheduler(),
+    ):
+        convention = read(base)
+        process = convention.process
+        for part in (0.1, 0.5, 0.99):
+            level = process.level(process.t_min + part * (process.t_max - process.t_min))
+            assert convention.clock.level(convention.clock.told(level)).t == pytest.approx(level.t)
 
 
 def test_the_layout_is_kept(monkeypatch):

@@ -34,7 +34,8 @@ training.objectives training.streams training.bounds training.checkpoints traini
 models models.files models.data models.unet models.preconditioned models.recipes models.digits
 models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
-integrations.diffusers.classes integrations.diffusers.read integrations.diffusers.levels
+integrations.diffusers.classes integrations.diffusers.clocks integrations.diffusers.read
+integrations.diffusers.levels
 integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler
 integrations.diffusers.conversation integrations.diffusers.pipeline integrations.diffusers.networks
 integrations.diffusers integrations.loading integrations.clients integrations.flows

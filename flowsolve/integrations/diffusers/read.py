@@ -29,6 +29,7 @@ from ...denoiser import Correction, Denoiser
 from ...parametrizations import F, Parametrization, find_parametrization
 from ...processes import EDM, VP, Level, Process, RectifiedFlow, tables
 from .classes import configuration
+from .clocks import Angle, Clock, Index, QuarterLog, Thousandths
 
 PREDICTS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 #: Without a process, or with one that flowsolve does not know.
@@ -48,14 +49,6 @@ WITHOUT = {
     "UnCLIPScheduler": "unCLIP's priors",
     "VQDiffusionScheduler": "tokens",
 }
-
-
-@dataclass(frozen=True)
-class Clock:
-    """What a network is told of a level, and back."""
-
-    told: Callable[[Level], float]
-    level: Callable[[float], Level]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,21 +131,14 @@ def read(scheduler: Any) -> Convention:
             f"{', '.join(map(repr, [*PREDICTS, 'flow_prediction']))}"
         )
     process = VP.discrete(_betas(scheduler, config))
-    # What lies between entries, as Karras's levels do, is told as it is.
-    clock = Clock(_index, lambda t: process.level(min(max(t, -1.0), process.t_max)))
-    learned = config.get("variance_type") in ("learned", "learned_range")
+    learned = config.get("variance_type") == "learned_range"
     return Convention(
         process,
         find_parametrization(PREDICTS[kind]),
-        clock,
+        Index(process),
         correct_x0=_correction(config),
         variance="learned_range" if learned else None,
     )
-
-
-def _index(level: Level) -> float:
-    near = round(level.t)
-    return near if abs(level.t - near) < 1e-6 else level.t
 
 
 def shift_of(config: Mapping[str, Any], mu: float | None) -> float:
@@ -166,16 +152,10 @@ def shift_of(config: Mapping[str, Any], mu: float | None) -> float:
 
 def _flow(T: float, turned: bool, shift: float) -> Convention:
     process = RectifiedFlow(shift)
-    velocity = find_parametrization("velocity")
-
-    def level(t: float) -> Level:
-        return process.level(min(max(1.0 - t / T if turned else t / T, 0.0), 1.0))
-
-    if turned:
-        return Convention(
-            process, velocity, Clock(lambda level: T * (1.0 - level.t), level), sign=-1.0
-        )
-    return Convention(process, velocity, Clock(lambda level: T * level.t, level))
+    clock = Thousandths(process, T, turned)
+    return Convention(
+        process, find_parametrization("velocity"), clock, sign=-1.0 if turned else 1.0
+    )
 
 
 def _edm(name: str, config: Mapping[str, Any]) -> Convention:
@@ -185,13 +165,7 @@ def _edm(name: str, config: Mapping[str, Any]) -> Convention:
             f"scheduler: {name} has prediction_type={kind!r}; expected 'epsilon' or 'v_prediction'"
         )
     process = EDM(config["sigma_min"], config["sigma_max"])
-    if name.startswith("Cosine"):
-        clock = Clock(
-            lambda level: 2.0 / math.pi * math.atan(level.sigma),
-            lambda t: process.level(math.tan(0.5 * math.pi * t)),
-        )
-    else:
-        clock = Clock(process.label, lambda t: process.level(math.exp(4.0 * t)))
+    clock = Angle(process) if name.startswith("Cosine") else QuarterLog(process)
     return Convention(
         # Euler's "continuous" v of x0 + σε, Stable Video Diffusion's, is −F for σ_data = 1.
         process,

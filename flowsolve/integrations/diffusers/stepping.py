@@ -56,7 +56,8 @@ class Stepping:
             level = self.convention.clock.level(float(timestep))
         else:
             level = self._levels[self._index(timestep)]
-        return (sample.float() * self.convention.scale(level)).to(sample.dtype)
+        wide = torch.promote_types(sample.dtype, torch.float32)
+        return (sample.to(wide) * self.convention.scale(level)).to(sample.dtype)
 
     def step(
         self,
