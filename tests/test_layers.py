@@ -31,7 +31,8 @@ measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
-models models.data models.unet models.preconditioned models.recipes models.digits models.quality
+models models.data models.files models.unet models.preconditioned models.recipes models.shipped
+models.training models.digits models.fashion models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
 cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
 cli.encode cli.interpolate cli.likelihood cli.train cli.solvers cli.main cli
