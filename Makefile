@@ -1,4 +1,4 @@
-# make demo      set up .venv and draw samples.png from the shipped digits model
+# make demo      set up .venv and draw samples.png from the shipped fashion model
 # make test      run the tests, of each sweep a sample; ARGS="-k ddim" and the like go to pytest
 # make full      run the tests and every sweep in full: up to two hours
 # make lint      ruff and pyright
@@ -20,7 +20,7 @@ PARALLEL := $(if $(filter 1,$(shell getconf _NPROCESSORS_ONLN)),,-n auto --maxpr
 .PHONY: demo test full lint docs package versions bench clean
 
 demo: $(VENV)/.stamp-run
-	$(PY) -m flowsolve sample --solver ddim --nfe 20 -o samples.png
+	$(PY) -m flowsolve sample --model fashion --solver ddim --nfe 20 -o samples.png
 
 test: $(VENV)/.stamp-test,peers
 	$(PY) -m pytest $(PARALLEL) $(ARGS)

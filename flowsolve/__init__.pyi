@@ -27,6 +27,7 @@ from .latents import Latent as Latent
 from .likelihood import Likelihood as Likelihood
 from .likelihood import log_likelihood as log_likelihood
 from .models.digits import digits as digits
+from .models.fashion import fashion as fashion
 from .parallel import Parallel as Parallel
 from .parametrizations import Parametrization as Parametrization
 from .particles import Particles as Particles

@@ -30,7 +30,7 @@ from flowsolve import (
     solvers,
     training,
 )
-from flowsolve.models import data, digits, preconditioned, quality, unet
+from flowsolve.models import data, digits, fashion, files, preconditioned, quality, unet
 from flowsolve.plans.push import Push
 from flowsolve.processes import tables
 from flowsolve.solvers import zoo
@@ -133,10 +133,13 @@ def folder() -> Path:
     LATENT.save(place / "latent.pt")
     with contextlib.redirect_stderr(io.StringIO()):
         training.train(trainable(), X, steps=2, batch_size=2, checkpoint=place / "run.pt")
-    weights = Path(flowsolve.__file__).parent / "models" / "digits.safetensors"
-    (place / "digits.safetensors").write_bytes(weights.read_bytes())
+    for name in ("digits.safetensors", "fashion.safetensors"):
+        weights = Path(flowsolve.__file__).parent / "models" / name
+        (place / name).write_bytes(weights.read_bytes())
+    squares = np.arange(4 * 28 * 28, dtype=np.uint8).reshape(4, 28, 28)
+    np.savez(place / "squares.npz", images=squares, labels=np.arange(4))
     draw = random.Random(0)
-    for name in ("plan.json", "run.pt", "digits.safetensors", "latent.pt"):
+    for name in sorted(DAMAGED):
         good, (stem, suffix) = (place / name).read_bytes(), name.split(".")
         for k in range(24):
             (place / f"{stem}-{k}.{suffix}").write_bytes(damaged(good, k, draw))
@@ -263,18 +266,19 @@ MAPS = {
     "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "slerp",
 }  # fmt: skip
 #: Arguments that name a file to be read.
-FILES = {"path", "weights"}
+FILES = {"path", "weights", "data"}
 #: Work that is asked for and takes its time.
 LONG = {
     "training.train steps": {"10**7", "2**70"},
     "training.train batch_size": {"10**7"},
     "digits.train_digits steps": {"10**7", "2**70", "None"},
+    "fashion.train_fashion steps": {"10**7", "2**70", "None"},
     "flowsolve.smc particles": {"10**7"},
     **{f"{label} n": {"10**7"} for label in (
         "flowsolve.solve", "flowsolve.sample", "flowsolve.compare", "LAW.draw", "MIXTURE.draw")},
 }  # fmt: skip
 #: A damaged file in the place of a good one.
-DAMAGED = {"plan.json", "run.pt", "digits.safetensors", "latent.pt"}
+DAMAGED = {"plan.json", "run.pt", "digits.safetensors", "latent.pt", "squares.npz"}
 
 #: A good value for an argument of this name; of this callable's argument.
 ARGUMENTS: dict[str, str] = {
@@ -348,6 +352,9 @@ SPECIAL: dict[str, dict[str, str]] = {
     "digits.recipe": {"process": "'cosine'"},
     "flowsolve.digits": {"process": "'cosine'", "weights": "copied('digits.safetensors')"},
     "digits.train_digits": {"out": "fresh()", "process": "'cosine'", "steps": "1"},
+    "flowsolve.fashion": {"weights": "copied('fashion.safetensors')"},
+    "fashion.train_fashion": {"data": "copied('squares.npz')", "out": "fresh()", "steps": "1"},
+    "files.read_images": {"path": "copied('squares.npz')"},
     "quality.frechet": {"x": "PIXELS", "y": "PIXELS"},
     "quality.nearest": {"x": "PIXELS", "among": "PIXELS"},
     "preconditioned.Preconditioned": {"net": "Net()", "sigma_data": "0.5"},
@@ -380,6 +387,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "training.bound": ("bins",),
     "training.train": ("steps", "batch_size"),
     "digits.train_digits": ("steps", "progress"),
+    "fashion.train_fashion": ("steps", "progress"),
 }
 #: Objects whose methods are called.
 RECEIVERS = (
@@ -396,7 +404,7 @@ MODULES = {
     "tables": tables, "solvers": solvers, "parametrizations": parametrizations,
     "training": training, "comparing": importlib.import_module("flowsolve.comparison"),
     "digits": digits, "quality": quality, "preconditioned": preconditioned, "unet": unet,
-    "data": data,
+    "data": data, "fashion": fashion, "files": files,
 }  # fmt: skip
 
 #: What is done with what a callable returned.
@@ -420,7 +428,7 @@ USES: tuple[tuple[type, str], ...] = (
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "records of results: nothing is done with what they are given": (
         "Comparison", "Measured", "Solution", "Particles", "State", "Prediction", "Linear",
-        "Trained", "Bound", "Loss", "Recipe", "Split", "Quality", "BudgetExceeded",
+        "Trained", "Bound", "Loss", "Recipe", "Split", "Images", "Quality", "BudgetExceeded",
         "NonFiniteError", "Table", "Reconstruction", "Likelihood", "Latent"),
     "called by the library, with what it has made": (
         "Evaluation", "Evaluator", "Ode", "Past", "Step", "drive", "step", "between", "steps",
@@ -435,6 +443,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "a network, not called by itself": ("Residual", "Attention", "UNet", "forward"),
     "minutes of work, or needs what is not there": (
         "report", "measure", "accuracy", "bits_per_dimension", "main", "table", "require"),
+    "what read_images and train_fashion call, with a name of the argument": ("images_of",),
 }  # fmt: skip
 NOT_CALLED = {name for names in LEFT_OUT.values() for name in names}
 

@@ -611,7 +611,7 @@ def test_the_process_reaches_the_models(
     assert Path("compare.png").is_file()
     assert main(["sample", "--process", "cld", "--model", "mine.py:denoiser"]) == 2
     assert (
-        "--process is for the digits model and cannot be combined with --model"
+        "--process is for a shipped model and cannot be combined with --model"
         in capsys.readouterr().err
     )
     assert main(["train", "-q", "--process", "cld", "--steps", "1"]) == 0

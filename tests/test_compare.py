@@ -410,7 +410,7 @@ def fails(): raise ValueError("not today")
         (["--model", "mine.py:other"], "has no 'other'"),
         (["--model", "mine.py:net"], "is a Linear; expected a flowsolve.Denoiser"),
         (["--model", "mine.py:broken"], "is a int; expected a flowsolve.Denoiser"),
-        (["--model", "mine.py:plane", "--label", "3"], "--label is for the digits model"),
+        (["--model", "mine.py:plane", "--label", "3"], "--label is for a shipped model"),
         (
             ["--model", "mine.py:plane", "-o", "a.png"],
             "samples of shape (2,) are not pictures; use --plot",

@@ -30,11 +30,11 @@ from pathlib import Path
 import torch
 import flowsolve
 from flowsolve import cli, pictures
-from flowsolve.models import digits, data
+from flowsolve.models import data, training
 
 kills, seed, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 draw, torch_threads = random.Random(seed), torch.set_num_threads(1)
-digits.train = partial(digits.train, save_every=2)  # of which the command has no option
+training.train = partial(training.train, save_every=2)  # of which the command has no option
 data.data(), flowsolve.digits()
 
 

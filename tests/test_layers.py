@@ -31,8 +31,8 @@ measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
 pictures
 training.objectives training.streams training.bounds training.checkpoints training.loop training
-models models.files models.data models.unet models.preconditioned models.recipes models.digits
-models.quality
+models models.data models.files models.unet models.preconditioned models.recipes models.shipped
+models.training models.digits models.fashion models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
 integrations.diffusers.classes integrations.diffusers.clocks integrations.diffusers.read
 integrations.diffusers.levels

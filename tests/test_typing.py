@@ -194,6 +194,7 @@ def use_numbers() -> None:
     small = flowsolve.Denoiser(net, flowsolve.VP(), "eps", (2,))
     assert training.train(small, torch.randn(8, 2), steps=2, batch_size=4).losses.shape == (2,)
     flowsolve.sample(flowsolve.digits(torch.tensor([1, 2])), nfe=2, n=2, seed=0)
+    flowsolve.sample(flowsolve.fashion(torch.tensor([1, 2])), nfe=2, n=2, seed=0)
     x, mask, y = model.draw(3), torch.tensor([True, False]), torch.tensor([0.5])
     flowsolve.edit(model, x, strength=0.5, nfe=2)
     flowsolve.inpaint(model, x, mask, nfe=2)

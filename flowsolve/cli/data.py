@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .model import shipped
 from .options import Usage
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _found(arguments: argparse.Namespace) -> tuple[Tensor, str]:
             return pictures.load_tensor(arguments.data), f"--data {str(arguments.data)!r}"
         except (FileNotFoundError, ValueError) as error:
             raise Usage(f"--data: {error}") from error
-    if arguments.model is not None:
+    if shipped(arguments) != "digits":
         raise Usage("--data: expected a file of numbers, since --model is not of digits")
     from ..models.data import data
 

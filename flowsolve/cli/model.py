@@ -1,4 +1,4 @@
-"""The model a command works on: the shipped one or the user's own, whose errors are told as
+"""The model a command works on: a shipped one or the user's own, whose errors are told as
 theirs."""
 
 from __future__ import annotations
@@ -66,49 +66,59 @@ def add_model(add: Callable[..., Any]) -> None:
     add(
         "--model",
         metavar="WHERE",
-        help="your own model: module:name or file.py:name of a flowsolve.Denoiser or a function "
-        "that returns one, or the folder of a pipeline that diffusers saved",
+        help="digits (the default), fashion, or your own: module:name or file.py:name of a "
+        "flowsolve.Denoiser or a function that returns one, or the folder of a pipeline that "
+        "diffusers saved",
     )
 
 
 def add_digits(add: Callable[..., Any]) -> None:
-    """Those for the digits model alone, on any process."""
-    add("--label", type=int, metavar="D", help="a digit 0 to 9 (default: any)")
+    """Those for shipped models alone, of digits or not."""
+    add("--label", type=int, metavar="D", help="a digit or class 0 to 9 (default: any)")
     add(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="the digits model with weights that `flowsolve train` wrote",
+        help="the shipped model with weights that `flowsolve train` wrote",
     )
     add(
         "--device",
         metavar="NAME",
-        help="where the digits model runs: cpu, cuda, mps, ... (default: cpu)",
+        help="where the shipped model runs: cpu, cuda, mps, ... (default: cpu)",
     )
+
+
+def shipped(arguments: argparse.Namespace) -> str | None:
+    """The name of the shipped model that was asked for, None for the user's own."""
+    name = arguments.model or "digits"
+    return name if name in ("digits", "fashion") else None
 
 
 def load_model(arguments: argparse.Namespace) -> Denoiser:
     """The model a command is to work on. Raises Usage if there is none such; what the user's own
     code raises passes through."""
-    if arguments.model is not None:
-        for name in ("process", "label", "weights", "device"):
-            if getattr(arguments, name) is not None:
-                raise Usage(f"--{name} is for the digits model and cannot be combined with --model")
+    name = shipped(arguments)
+    if name is None:
+        for option in ("process", "label", "weights", "device"):
+            if getattr(arguments, option) is not None:
+                raise Usage(
+                    f"--{option} is for a shipped model and cannot be combined with --model "
+                    f"{arguments.model}"
+                )
         return _imported(arguments.model)
+    if name != "digits" and arguments.process is not None:
+        raise Usage(f"--process is for the digits model and cannot be combined with --model {name}")
     import torch
 
-    from ..models import digits
+    from ..models import digits, fashion
 
     # The network is small: a second thread would mostly wait for the first.
     torch.set_num_threads(1)
-    process = arguments.process or "cosine"
+    given = {key: getattr(arguments, key) for key in ("label", "weights", "device")}
     try:
-        return digits.digits(
-            label=arguments.label,
-            process=process,
-            weights=arguments.weights,
-            device=arguments.device,
-        )
+        if name == "fashion":
+            return fashion.fashion(**given)
+        return digits.digits(process=arguments.process or "cosine", **given)
     except FileNotFoundError as error:
         raise (
             Usage(f"there is no file of weights {arguments.weights}")
@@ -128,7 +138,8 @@ def _imported(where: str) -> Denoiser:
         return _saved(where)
     place, _, name = where.rpartition(":")
     if not (place and name):
-        raise Usage(f"--model {where!r}: expected module:name, file.py:name or a folder")
+        expected = "expected module:name, file.py:name or a folder, or digits or fashion"
+        raise Usage(f"--model {where!r}: {expected}")
     path = Path(place) if place.endswith(".py") else None
     if path is not None and not path.is_file():
         raise Usage(f"--model {where!r}: there is no file {place}")

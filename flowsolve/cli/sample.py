@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .model import add_model, load_model, running
+from .model import add_model, load_model, running, shipped
 from .options import Usage
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..denoiser import Denoiser
 
-HELP = "draw samples into a picture: digits from the shipped model, or from your own"
+HELP = "draw samples into a picture: from a shipped model, or from your own"
 EXAMPLES = """\
 examples:
   flowsolve sample --solver ddim --nfe 20 -o samples.png
@@ -27,6 +27,7 @@ examples:
   flowsolve sample --solver ddim --eta 1 --nfe 100 --seed 7 --save-tensor samples.npz
   flowsolve sample --solver dopri5 --option rtol=1e-3 --option atol=1e-3
   flowsolve sample --label 8 --guidance 2 --solver unipc3 --nfe 12
+  flowsolve sample --model fashion --label 8 --nfe 10 -o bags.png
   flowsolve sample --model mine.py:denoiser --save-tensor mine.npz
   flowsolve sample --model FOLDER --solver auto --nfe 10
   flowsolve compare --solvers ddim,heun,ab3 --nfe 5,8,10,20 -o compare.png
@@ -73,7 +74,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         "--guidance",
         type=float,
         metavar="W",
-        help="how far towards --label and away from any digit: 1 not at all, 2 twice as far",
+        help="how far towards --label and away from any: 1 not at all, 2 twice as far",
     )
     add(
         "--batch-size",
@@ -113,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
-    which = arguments.model or (
-        "any digit" if arguments.label is None else f"the digit {arguments.label}"
-    )
+    kind = {"digits": "digit", "fashion": "class"}.get(shipped(arguments) or "")
+    which = f"any {kind}" if arguments.label is None else f"the {kind} {arguments.label}"
+    which = which if kind else arguments.model
     budget = "" if arguments.nfe is None else f", at most {arguments.nfe} evaluations"
     options.say(
         arguments,
@@ -146,10 +147,10 @@ def _guided(arguments: argparse.Namespace, model: Denoiser) -> Denoiser:
     """The model with the guidance that was asked for."""
     if arguments.guidance is None:
         return model
-    if arguments.model is not None:
-        raise Usage("--guidance is for the digits model: return flowsolve.guided(...) from --model")
+    if shipped(arguments) is None:
+        raise Usage("--guidance is for shipped models: return flowsolve.guided(...) from --model")
     if arguments.label is None:
-        raise Usage("--guidance: expected --label as well; towards any digit there is no way")
+        raise Usage("--guidance: expected --label as well; towards any class there is no way")
     from ..guidance import guided
     from ..models.data import CLASSES
 

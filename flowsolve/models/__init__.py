@@ -1,1 +1,2 @@
-"""The small network and the shipped model: :func:`flowsolve.models.digits.digits`."""
+"""The small networks and the shipped models: :func:`flowsolve.models.digits.digits` and
+:func:`flowsolve.models.fashion.fashion`."""

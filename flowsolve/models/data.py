@@ -23,7 +23,7 @@ def require(module: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"the digits model needs {module.split('.')[0]}: pip install 'flowsolve[{extra}]'"
+            f"a shipped model needs {module.split('.')[0]}: pip install 'flowsolve[{extra}]'"
         ) from error
 
 

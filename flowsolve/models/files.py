@@ -35,26 +35,36 @@ def read_images(path: os.PathLike[str] | str) -> Images:
     """The images of a file or a folder, in its order.
 
     Raises:
-        FileNotFoundError: if it, or the file of labels that belongs to it, is not there.
-        ValueError: for what is in none of the formats, or damaged.
+        FileNotFoundError: if there is nothing at ``path``.
+        ValueError: for what is in none of the formats, has no labels beside it, or is damaged.
     """
+    return images_of("path", path)
+
+
+def images_of(argument: str, path: os.PathLike[str] | str) -> Images:
+    """The images at ``path``, which the caller knows as ``argument``."""
     place = Path(path)
     if not place.exists():
-        raise FileNotFoundError(f"path={str(path)!r}: there is no such file or folder; {EXPECTED}")
+        raise FileNotFoundError(
+            f"{argument}={str(path)!r}: there is no such file or folder; {EXPECTED}"
+        )
     try:
         with torch.inference_mode(False), torch.device("cpu"):
             if place.is_dir():
                 return _made(*_of_classes(place))
             if place.suffix == ".npz":
-                with np.load(place, allow_pickle=False) as arrays:
+                with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                     return _made(arrays["images"], arrays["labels"])
-            labels = place.with_name(place.name.replace("images-idx3", "labels-idx1"))
+            name = place.name.replace("images", "labels").replace("idx3", "idx1")
+            labels = place.with_name(name)
             if labels == place or not labels.exists():
                 raise ValueError(f"there are no labels {labels.name!r} beside it")
             return _made(_idx(place), _idx(labels))
-    except (ValueError, KeyError, EOFError, OSError, TypeError) as error:
+    except Exception as error:  # whatever unzipping and parsing make of damaged files
         reason = str(error) or type(error).__name__
-        raise ValueError(f"path={str(path)!r} cannot be read ({reason}); {EXPECTED}") from None
+        raise ValueError(
+            f"{argument}={str(path)!r} cannot be read ({reason}); {EXPECTED}"
+        ) from None
 
 
 def _idx(path: Path) -> Any:
@@ -80,7 +90,7 @@ def _of_classes(folder: Path) -> tuple[Any, Any]:
         raise ValueError("no file of a class in it")
     images, labels = [], []
     for path in files:
-        rows = np.asarray(json.loads(path.read_text(encoding="utf-8"))["data"], dtype=np.float64)
+        rows = np.asarray(json.loads(path.read_text(encoding="utf-8"))["data"], dtype=np.float32)
         images.append(rows.reshape(-1, 28, 28))
         labels.append(np.full(len(images[-1]), int(path.stem)))
     return np.concatenate(images), np.concatenate(labels)
@@ -90,7 +100,7 @@ def _made(images: Any, labels: Any) -> Images:
     if images.ndim not in (3, 4) or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(f"images of shape {images.shape}, labels of shape {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(f"labels are {labels.dtype}")
+        raise ValueError(f"labels are {labels.dtype}, from {labels.min()}")
     top = 255.0 if images.dtype == np.uint8 else 1.0
     x = torch.from_numpy(np.array(images, dtype=np.float32)) / top
     if not (x.isfinite().all() and x.min() >= 0 and x.max() <= 1):

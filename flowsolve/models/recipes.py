@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..checked import checked
 from ..denoiser import Denoiser
 from ..errors import unknown
-from ..processes import CLD, VP, Blurring, Process
+from ..processes import CLD, VP, Blurring, Process, RectifiedFlow
 from ..training import Loss, simple
 from ..typing import Int
 from .data import CLASSES, SHAPE, require
@@ -30,12 +30,19 @@ class Recipe(NamedTuple):
     """What one of the models is, and how it was trained."""
 
     file: str
+    #: What errors call it.
+    name: str
     process: Process
     predicts: str
     network: Callable[[], nn.Module]
     steps: int
     loss: Loss = simple
     time: str | None = None
+    shape: tuple[int, ...] = SHAPE
+    lr: float = 4e-3
+    ema: float = 0.998
+    #: What a label is.
+    kind: str = "digit"
 
     def denoiser(
         self,
@@ -47,7 +54,7 @@ class Recipe(NamedTuple):
             net,
             self.process,
             self.predicts,
-            SHAPE,
+            self.shape,
             time=self.time,
             dtype=dtype,
             conditioning={"label": label},
@@ -55,23 +62,45 @@ class Recipe(NamedTuple):
         )
 
 
-def _with_matrices(file: str, process: Process, steps: int) -> Recipe:
+def _with_matrices(name: str, process: Process, steps: int) -> Recipe:
     def network() -> nn.Module:
         net = UNet(process.state_shape(SHAPE)[0], classes=CLASSES, outputs=SHAPE[0])
         return Preconditioned(net, process, SIGMA_DATA)
 
-    return Recipe(file, process, "x0", network, steps, partial(simple, on="eps"), "t")
+    loss, file = partial(simple, on="eps"), f"digits_{name}.safetensors"
+    return Recipe(file, _digits_on(name), process, "x0", network, steps, loss, "t")
 
 
-#: By the name of the process.
+def _digits_on(name: str) -> str:
+    return f"digits model on process={name!r}"
+
+
+#: Of digits, by the name of the process.
 RECIPES = {
-    "cosine": Recipe("digits.safetensors", VP.cosine(), "v", partial(UNet, classes=CLASSES), 3500),
-    "cld": _with_matrices("digits_cld.safetensors", CLD(), 6000),
-    # A blur as wide, in parts of the picture, as 10 pixels are of one of 32×32.
-    "blurring": _with_matrices(
-        "digits_blurring.safetensors", Blurring(SHAPE[1:], sigma_max=2.5), 5000
+    "cosine": Recipe(
+        WEIGHTS.name,
+        _digits_on("cosine"),
+        VP.cosine(),
+        "v",
+        partial(UNet, classes=CLASSES),
+        3500,
     ),
+    "cld": _with_matrices("cld", CLD(), 6000),
+    # A blur as wide, in parts of the picture, as 10 pixels are of one of 32×32.
+    "blurring": _with_matrices("blurring", Blurring(SHAPE[1:], sigma_max=2.5), 5000),
 }
+FASHION = Recipe(
+    "fashion.safetensors",
+    "fashion model",
+    RectifiedFlow(),
+    "velocity",
+    partial(UNet, base=40, classes=CLASSES, patch=2),
+    9000,
+    shape=(1, 28, 28),
+    lr=2e-3,
+    ema=0.999,
+    kind="class",
+)
 
 
 @checked
@@ -92,12 +121,12 @@ def load(path: os.PathLike[str] | str, process: str = "cosine") -> nn.Module:
         ValueError: for an unknown process, and for a file that is damaged or has weights of another
             network.
     """
-    return network_of("path", Path(path), process)
+    return network_of("path", Path(path), recipe(process))
 
 
-def network_of(argument: str, path: Path, process: str) -> nn.Module:
-    """The network of the file at ``path``, which the caller knows as ``argument``."""
-    load_file, made = require("safetensors.torch", "run").load_file, recipe(process)
+def network_of(argument: str, path: Path, made: Recipe) -> nn.Module:
+    """The recipe's network of the file at ``path``, which the caller knows as ``argument``."""
+    load_file = require("safetensors.torch", "run").load_file
     if not path.is_file():
         raise FileNotFoundError(f"{argument}={str(path)!r}: there is no such file of weights")
     # Whoever asks first, in whatever mode: the network is everybody's. It is made without values,
@@ -122,7 +151,7 @@ def network_of(argument: str, path: Path, process: str) -> nn.Module:
             net.load_state_dict(weights, assign=True)
         except RuntimeError:
             raise ValueError(
-                f"{argument}={str(path)!r}: these are not weights of the digits model on "
-                f"process={process!r}; expected finite floating-point numbers of its shapes"
+                f"{argument}={str(path)!r}: these are not weights of the {made.name}; "
+                "expected finite floating-point numbers of its shapes"
             ) from None
     return net.eval().requires_grad_(False)
