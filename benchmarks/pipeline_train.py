@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +60,9 @@ def train(x: torch.Tensor, out: Path, *, steps: int, batch: int = 32, rate: floa
     schedule = get_cosine_schedule_with_warmup(optimizer, min(200, steps // 10 + 1), steps)
     losses, begin = [], time.monotonic()
     for k in range(steps):
-        clean = x[torch.randint(len(x), (batch,))]
-        noise, times = torch.randn_like(clean), torch.randint(0, 1000, (batch,))
+        clean: Any = x[torch.randint(len(x), (batch,))]
+        times: Any = torch.randint(0, 1000, (batch,))
+        noise: Any = torch.randn_like(clean)
         noisy = scheduler.add_noise(clean, noise, times)
         loss = F.mse_loss(net(noisy, times).sample, noise)
         loss.backward()
