@@ -11,6 +11,7 @@ import math
 import pickle
 import random
 import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from flowsolve import (
     solvers,
     training,
 )
+from flowsolve.integrations import clients, conventions, flows
 from flowsolve.models import data, digits, fashion, files, preconditioned, quality, unet
 from flowsolve.plans.push import Push
 from flowsolve.processes import tables
@@ -114,6 +116,10 @@ TABLE = processes.VP.discrete(tables.linear(20))
 PLAN = flowsolve.plan("ddim", VP, nfe=3)
 NOISE = torch.linspace(-1, 1, 16).view(4, 2, 2)
 LATENT = flowsolve.Latent.of(MODEL, X, 3)
+DIFFUSION = types.SimpleNamespace(
+    model=net, betas=torch.tensor(tables.linear(20)), objective="pred_noise", channels=1,
+    image_size=2, self_condition=False,
+)  # fmt: skip
 FEW = {"solvers": ("ddim",), "nfe": (2,), "n": 2, "seed": 0}
 
 
@@ -324,7 +330,17 @@ SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.posterior": {"noise": "0.125"},
     "flowsolve.smc": {"noise": "0.125"},
     "flowsolve.inpaint": {"noise": "0.125", "iterations": "None"},
-    "flowsolve.dynamic_threshold": {"quantile": "0.5", "least": "1.0"},
+    "flowsolve.dynamic_threshold": {"quantile": "0.5", "least": "1.0", "most": "2.0"},
+    "grids.Shift": {"grid": "'quadratic'", "shift": "2.0"},
+    "clients.kdiffusion": {"solver": "'ddim'", "flow": "True", "noise": "None"},
+    "flows.odeint": {"func": "lambda t, y: -y", "y0": "X", "t": "[0.0, 0.5, 1.0]",
+                     "method": "'euler'", "options": "None", "rtol": "None", "atol": "None",
+                     "nfe": "None"},
+    "conventions.guided_diffusion": {"steps": "20", "schedule": "'linear'",
+                                     "learn_sigma": "False"},
+    "conventions.score_sde": {"sde": "'vp'", "beta_min": "0.1", "beta_max": "20.0",
+                              "sigma_min": "0.01", "sigma_max": "50.0"},
+    "conventions.lucidrains": {"diffusion": "DIFFUSION"},
     "flowsolve.Level": {"t": "0.5", "A": "operators.Scalar(0.8)", "R": "operators.Scalar(0.6)"},
     "exact.Empirical": {"data": "[[1.0, 0.5], [-1.0, 0.25]]"},
     "exact.Dirac": {"x0": "[0.5, -0.5]"},
@@ -370,6 +386,11 @@ SPECIAL: dict[str, dict[str, str]] = {
 SPECIAL["training.l_gamma"]["levels"] = SPECIAL["training.bound"]["levels"]
 #: Given in every call of this callable, beside what has no default.
 ALWAYS: dict[str, tuple[str, ...]] = {
+    **{
+        f"conventions.{name}": ("shape",)
+        for name in ("guided_diffusion", "score_sde", "edm", "flow_matching")
+    },
+    "conventions.guided_diffusion": ("shape", "steps", "learn_sigma"),
     "flowsolve.solve": ("solver", "nfe", "n", "seed"),
     "flowsolve.sample": ("n", "seed"),
     "flowsolve.plan": ("nfe",),
@@ -395,6 +416,7 @@ RECEIVERS = (
     "flowsolve.SubVP()", "flowsolve.RectifiedFlow()", "flowsolve.TrigFlow()", "flowsolve.CLD()",
     "flowsolve.Blurring(4)", "MODEL", "LAW", "MIXTURE", "PLAN", "LATENT", "comparison()",
     "PLAN.push(MODEL, start=X)",
+    "grids.Shift('karras', 2.0)",
     "grids.Uniform()", "grids.Karras()", "grids.Beta()", "grids.Logistic()", "grids.Shifted()",
     "grids.Explicit((1.0, 0.5, 0.0))",
     *(f"parametrizations.{name}()" for name in ("Eps", "X0", "V", "Velocity", "Score", "F", "SCM")),
@@ -404,7 +426,8 @@ MODULES = {
     "tables": tables, "solvers": solvers, "parametrizations": parametrizations,
     "training": training, "comparing": importlib.import_module("flowsolve.comparison"),
     "digits": digits, "quality": quality, "preconditioned": preconditioned, "unet": unet,
-    "data": data, "fashion": fashion, "files": files,
+    "data": data, "fashion": fashion, "files": files, "clients": clients, "flows": flows,
+    "conventions": conventions,
 }  # fmt: skip
 
 #: What is done with what a callable returned.
@@ -446,6 +469,8 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "what read_images and train_fashion call, with a name of the argument": ("images_of",),
 }  # fmt: skip
 NOT_CALLED = {name for names in LEFT_OUT.values() for name in names}
+#: The same, where others have its name: it needs the extra ``diffusers`` and a saved pipeline.
+NOT_THESE = {"flowsolve.load"}
 
 #: Calls that contradict themselves, and an argument that the answer must name.
 CONTRADICTIONS: tuple[tuple[str, str], ...] = (

@@ -404,7 +404,7 @@ def fails(): raise ValueError("not today")
         (["-o", "a.xyz"], "one of .png"),
         (["--plot", "a.xyz"], ".svg"),
         (["--plot", "no/such/place.png"], "no such directory"),
-        (["--model", "mine.py"], "expected module:name or file.py:name"),
+        (["--model", "mine.py"], "expected module:name, file.py:name"),
         (["--model", "yours.py:net"], "there is no file yours.py"),
         (["--model", "yours:net"], "No module named 'yours'"),
         (["--model", "mine.py:other"], "has no 'other'"),

@@ -84,8 +84,7 @@ def test_guided_diffusion_with_other_flags():
         predict_xstart=True,
         rescale_timesteps=True,
         clip_denoised=False,
-        y=torch.tensor([3]),
-    )
+    ).given(y=torch.tensor([3]), per_sample=[])
     assert_right(model, [0.0, 100.0, 390.0], lambda t: 2.5 * t)
     assert net.given["y"].item() == 3
     clipped = conventions.guided_diffusion(net, shape=SHAPE, steps=400, schedule="cosine",

@@ -72,6 +72,7 @@ READ_INSIDE = {
     "levels and their makers": ("Level", "Levels", "numbers", "levels"),
     "numbers of a law, states of it": ("Dirac", "Empirical", "Gaussian", "Mixture", "__call__"),
     "objects or their names": ("find_grid", "find_parametrization"),
+    "an object of another library": ("lucidrains",),
     "what a network returned, and what is put in a state's place": ("tell", "replace"),
 }
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import flowsolve
 from flowsolve import comparison, exact, training
+from flowsolve.integrations import clients, flows
 from flowsolve.typing import Float
 
 #: The checker at run time; an int is a float to it, as to the others.
@@ -178,6 +179,9 @@ def use_numbers() -> None:
     flowsolve.sample(model, nfe=3, n=2, seed=0, parallel=True)
     flowsolve.sample(model, nfe=3, n=2, seed=0, differentiable=True, memory="checkpoint")
     flowsolve.guided(model, other=model, scale=torch.ones(2))
+    # Looked up where the checked forms are, since the package keeps no names of its own.
+    clients.kdiffusion("ddim", flow=True)(lambda x, s: 0.5 * x, model.draw(2), [1.0, 0.5, 0.0])
+    flows.odeint(lambda t, y: -y, model.draw(2), [0.0, 0.5, 1.0], method="euler")
     for solver in ("adaptive", "torchdiffeq:dopri5", "scipy:RK45"):
         flowsolve.solve(model, solver=solver, n=3, seed=0)
     with pytest.raises(flowsolve.BudgetExceeded):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ..checked import checked
-from ..processes import SIGMA, Level, Process
+from ..processes import SIGMA, VP, Level, Process
 from ..readers import Later, Must
 from .base import Grid, strictly_decreasing
 from .lookup import find_grid
@@ -39,6 +39,10 @@ class Shift(Grid):
     grid: Annotated[Any, Later("find_grid")]
     shift: Factor
     in_sigma = True
+
+    def __post_init__(self) -> None:
+        if self.grid is not None:  # a name and times are the same for every process
+            object.__setattr__(self, "grid", find_grid(self.grid, VP()))
 
     def levels(
         self, process: Process, n: int, start: Level | None = None, end: Level | None = None

@@ -10,16 +10,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..checked import checked
+from ..checked import checked, read
 from ..denoiser import Denoiser
 from ..errors import refused
 from ..grids import Explicit
+from ..grids.explicit import Time
 from ..processes import EDM, Process, RectifiedFlow
 from ..sampling import DEFAULT_SOLVER, solve
 from ..solvers import find_solver
+from ..typing import Float
 
-#: What a sampler returns.
-Sampler = Callable[..., Tensor]
+__all__ = ["kdiffusion"]
+
+#: A sampler of k-diffusion's.
+Sampler = Callable[..., Float[Tensor, "n *shape"]]
 
 
 @checked
@@ -109,9 +113,16 @@ def kdiffusion(
     return sampler
 
 
+def numbers(name: str, values: Any) -> list[float]:
+    """Numbers of a list, an array or a tensor. Raises TypeError or ValueError naming it."""
+    if isinstance(values, Tensor) and not (values.is_complex() or values.is_meta):
+        values = values.detach().double().flatten().tolist()
+    return list(read(name, values, tuple[Time, ...]))
+
+
 def _falling(sigmas: Any, flow: bool) -> tuple[float, ...]:
     """The levels of a run, as numbers, equal ones merged."""
-    levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu").flatten().tolist()
+    levels = numbers("sigmas", sigmas)
     kept: list[float] = []
     for sigma in levels:
         if not kept or sigma != kept[-1]:

@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..checked import Count, Positive, checked
+from ..checked import Positive, checked
 from ..corrections import clip
 from ..denoiser import Denoiser
-from ..network import Net, Shape
+from ..network import Net, Shape, answer
 from ..processes import EDM, VE, VP, Level, RectifiedFlow, SubVP, tables
+
+__all__ = ["edm", "flow_matching", "guided_diffusion", "lucidrains", "score_sde"]
 
 
 class Called(nn.Module):
@@ -43,20 +45,20 @@ def guided_diffusion(
     net: Net,
     *,
     shape: Shape | None = None,
-    steps: Count = 1000,
+    steps: tables.Entries = 1000,
     schedule: Literal["linear", "cosine"] = "linear",
     learn_sigma: bool = True,
     predict_xstart: bool = False,
     rescale_timesteps: bool = False,
     clip_denoised: bool = True,
-    **conditioning: Any,
 ) -> Denoiser:
     """A network of openai/guided-diffusion or improved-diffusion, with the flags of its scripts.
 
     It is told the index in the table of ``steps``, as an integer, times 1000/steps if
     ``rescale_timesteps``; with ``learn_sigma`` it returns twice the channels, and ddpm and ddim
     with eta use its variance. Its "ddim25" is the grid "leading" with 25 evaluations, its "25"
-    "linspace". ``y=labels`` for those with classes.
+    "linspace". Those with classes are told by
+    ``model.given(y=labels)``.
     """
     scale = 1000.0 / steps
     betas = tables.cosine(steps) if schedule == "cosine" else None
@@ -74,7 +76,6 @@ def guided_diffusion(
         time=told,
         variance="learned_range" if learn_sigma else None,
         correct_x0=clip() if clip_denoised else None,
-        conditioning=conditioning,
     )
 
 
@@ -88,7 +89,6 @@ def score_sde(
     beta_max: Positive = 20.0,
     sigma_min: Positive = 0.01,
     sigma_max: Positive = 50.0,
-    **conditioning: Any,
 ) -> Denoiser:
     """A network of yang-song/score_sde_pytorch, trained in continuous time.
 
@@ -97,15 +97,13 @@ def score_sde(
     """
     if sde == "ve":
         process: Any = VE(sigma_min, sigma_max)
-        return Denoiser(net, process, "score", shape, time="sigma", conditioning=conditioning)
+        return Denoiser(net, process, "score", shape, time="sigma")
     process = (VP if sde == "vp" else SubVP)(beta_min, beta_max)
-    return Denoiser(
-        net, process, "eps", shape, time=lambda level: 999.0 * level.t, conditioning=conditioning
-    )
+    return Denoiser(net, process, "eps", shape, time=lambda level: 999.0 * level.t)
 
 
 @checked
-def edm(net: Net, *, shape: Shape | None = None, **conditioning: Any) -> Denoiser:
+def edm(net: Net, *, shape: Shape | None = None) -> Denoiser:
     """A preconditioned network of NVlabs/edm, ``net(x, sigma, class_labels)``, which returns x0.
     Its ``sigma_min``, ``sigma_max``, ``img_channels`` and ``img_resolution`` are read, if it has
     them."""
@@ -114,11 +112,11 @@ def edm(net: Net, *, shape: Shape | None = None, **conditioning: Any) -> Denoise
     size = getattr(net, "img_resolution", None)
     if shape is None and size is not None:
         shape = (int(net.img_channels), int(size), int(size))  # type: ignore[attr-defined]
-    return Denoiser(net, process, "x0", shape, time="sigma", conditioning=conditioning)
+    return Denoiser(net, process, "x0", shape, time="sigma")
 
 
 @checked
-def lucidrains(diffusion: Any, **conditioning: Any) -> Denoiser:
+def lucidrains(diffusion: Any) -> Denoiser:
     """A ``GaussianDiffusion`` of lucidrains/denoising-diffusion-pytorch: its network, its table and
     its objective, x0 clipped to [−1, 1] and the noise derived again. Samples are in [−1, 1]; its
     own ``sample`` maps them to [0, 1].
@@ -148,7 +146,6 @@ def lucidrains(diffusion: Any, **conditioning: Any) -> Denoiser:
         (int(diffusion.channels), *size),
         time=lambda level: round(level.t),
         correct_x0=clip(),
-        conditioning=conditioning,
     )
 
 
@@ -159,7 +156,6 @@ def flow_matching(
     shape: Shape | None = None,
     time_first: bool = False,
     toward_data: bool = True,
-    **conditioning: Any,
 ) -> Denoiser:
     """A velocity on straight paths, as facebookresearch/flow_matching, torchcfm and F5-TTS train
     it.
@@ -171,7 +167,6 @@ def flow_matching(
         toward_data: whether time goes from noise at t = 0 to data at 1, and the velocity is
             data − noise; else data are at 0, and it is noise − data (lerobot's pi0, SD3, Flux),
             which is ``RectifiedFlow`` itself.
-        **conditioning: what else it is told.
 
     Where noise and data were coupled in training, as in OT-CFM or reflow, solvers of the ODE are
     right and stochastic ones are not: they need noise that is independent of the data.
@@ -180,7 +175,7 @@ def flow_matching(
     def call(net: Net, x: Tensor, u: Tensor, **given: Any) -> Any:
         t = 1.0 - u if toward_data else u
         out = net(t, x, **given) if time_first else net(x, t, **given)
-        return -out if toward_data else out
+        return -answer(out, x) if toward_data else out
 
     plain = not toward_data and not time_first
     return Denoiser(
@@ -188,5 +183,4 @@ def flow_matching(
         RectifiedFlow(),
         "velocity",
         shape,
-        conditioning=conditioning,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -14,12 +14,17 @@ from ..checked import Count, Positive, checked
 from ..coordinates import FLOW
 from ..denoiser import Denoiser
 from ..errors import refused
+from ..finite import check_finite
 from ..grids import Explicit
+from ..network import answer, check_state
 from ..processes import RectifiedFlow
+from ..readers import Later
 from ..sampling import solve
 from ..solvers import DDIM, Adaptive, RungeKutta, Solver, TorchDiffEq, find_solver
 from ..solvers.bridges import Bridge
 from ..solvers.runge_kutta import HEUN, MIDPOINT, Tableau
+from ..typing import Float
+from .clients import numbers
 
 #: torchdiffeq's fixed-step methods, in the flow's own time; its "rk4" is the 3/8 rule.
 FIXED: dict[str, Solver] = {
@@ -45,16 +50,16 @@ CONTROLLED = [name for name, (_, calls) in TorchDiffEq.methods().items() if call
 
 @checked
 def odeint(
-    func: Callable[[Tensor, Tensor], Tensor],
-    y0: Tensor,
-    t: Any,
+    func: Callable[[Float[Tensor, ""], Float[Tensor, "n *shape"]], Float[Tensor, "n *shape"]],
+    y0: Float[Tensor, "n *shape"],
+    t: Annotated[Any, Later("checked.read")],
     *,
     rtol: Positive | None = None,
     atol: Positive | None = None,
     method: str | None = None,
     options: Mapping[str, Any] | None = None,
     nfe: Count | None = None,
-) -> Tensor:
+) -> Float[Tensor, "times n *shape"]:
     """torchdiffeq's ``odeint``, for velocities that take noise at t = 0 to data at t = 1::
 
         from flowsolve.integrations import odeint    # in the place of torchdiffeq's
@@ -82,7 +87,7 @@ def odeint(
     Raises:
         TypeError, ValueError: for arguments that do not fit.
     """
-    times = torch.as_tensor(t, dtype=torch.float64, device="cpu").flatten().tolist()
+    times = numbers("t", t)
     fine = all(math.isfinite(v) and -1e-6 <= v <= 1.0 + 1e-6 for v in times)
     if len(times) < 2 or not fine or any(b <= a for a, b in pairwise(times)):
         raise ValueError(refused("t", times, "two rising times or more, in [0, 1]: noise to data"))
@@ -97,9 +102,11 @@ def odeint(
         )
 
     def net(x: Tensor, u: Tensor) -> Tensor:
-        return -func(1.0 - u[0], x)
+        return -answer(func(1.0 - u[0], x), x)
 
+    check_state("y0", y0, RectifiedFlow(), None, None)
     model = Denoiser(net, RectifiedFlow(), "velocity", tuple(y0.shape[1:]), dtype=y0.dtype)
+    check_finite("y0", y0)
     if nfe is not None:
         span = (levels[0], None if levels[1] == 0.0 else levels[1])
         how: dict[str, Any] = {"nfe": nfe, "span": span}
@@ -126,7 +133,10 @@ def _solver(name: str, rtol: float | None, atol: float | None) -> Solver:
             coordinates=FLOW,
         )
     given = {k: v for k, v in (("rtol", rtol), ("atol", atol)) if v is not None}
-    solver = FIXED[name] if name in FIXED else find_solver(name)[0]
+    try:
+        solver = FIXED[name] if name in FIXED else find_solver(name)[0]
+    except ValueError as error:
+        raise ValueError(str(error).replace("solver=", "method=", 1)) from None
     if given and not isinstance(solver, (Bridge, Adaptive)):
         raise ValueError(
             f"{', '.join(given)}: {name!r} takes the steps it is given; expected an adaptive method"
