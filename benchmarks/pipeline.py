@@ -48,13 +48,14 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
 #: Ours in the place of DDIM's: the solver, and the grid.
 OURS: dict[str, tuple[str, str | None]] = {
     "auto": ("auto", None),
-    "vpc2, logsnr": ("vpc2", "logsnr"),
+    "unipc2, trailing": ("unipc2", "trailing"),
+    "vpc2, trailing": ("vpc2", "trailing"),
+    "vpc2, dpm_linspace": ("vpc2", "dpm_linspace"),
+    "vpc2, beta": ("vpc2", "beta"),
+    "unipc3, beta": ("unipc3", "beta"),
     "vpc2, karras": ("vpc2", "karras"),
-    "vpc3, logsnr": ("vpc3", "logsnr"),
     "vpc3, karras": ("vpc3", "karras"),
-    "unipc3, logsnr": ("unipc3", "logsnr"),
-    "unipc2, karras": ("unipc2", "karras"),
-    "dpmpp2m, karras": ("dpmpp2m", "karras"),
+    "vpc3, logsnr": ("vpc3", "logsnr"),
 }
 
 
