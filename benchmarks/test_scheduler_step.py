@@ -19,6 +19,7 @@ PEERS = ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepSchedule
 TARGET = 0.5
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
 def test_scheduler_step(full: bool, report: Report) -> None:
     """A step of FlowsolveScheduler in steps of DPMSolverMultistepScheduler."""
     diffusers = pytest.importorskip("diffusers")
