@@ -187,3 +187,32 @@ def test_rounds_are_what_the_benchmark_found() -> None:
     for setting, each in found["ddim 100"].items():
         assert each["rounds"] <= 16 or "memory=0" in setting or "window" in setting
         assert each["error"] < 10 * float(setting.split("=")[1].split(",")[0])
+
+
+def test_schedulers_are_what_the_benchmarks_found() -> None:
+    """docs/diffusers.md: errors, Fréchet distances, the time of a step."""
+    found = result("pipeline.json")
+    errors = {k.replace("flowsolve ", "flowsolve: "): v for k, v in found["error"].items()}
+    rows = rows_of("diffusers.md", "| scheduler | 4 | 5 |")
+    assert rows.keys() == errors.keys()
+    for name, cells in rows.items():
+        assert [float(c) for c in cells] == pytest.approx(
+            [*errors[name].values()], abs=6e-4, rel=2e-2
+        )
+    ours, theirs = (
+        [min(v[n] for k, v in errors.items() if k.startswith("flowsolve") is mine) for n in cells]
+        for mine, cells in ((True, errors["DDIM"]), (False, errors["DDIM"]))
+    )
+    gains = [1.0 - a / b for a, b in zip(ours, theirs, strict=True)]
+    assert all(abs(gain) < 2e-3 for gain in gains[:2])
+    assert min(gains[2:]) > 0.028 and max(gains[2:]) < 0.365
+    behind = [a / b - 1.0 for a, b in zip(errors["flowsolve: auto"].values(), theirs, strict=True)]
+    assert min(behind[3:]) > 0.055 and max(behind[3:]) < 0.2 < min(behind[:3])
+    for name, cells in rows_of("diffusers.md", "| scheduler | 5 | 8 |").items():
+        known = found["frechet"][name.replace("flowsolve: ", "flowsolve ")]
+        assert [float(c) for c in cells] == pytest.approx([*known.values()], abs=0.051)
+    steps = result("scheduler_step.json")
+    names = ("ddim", "dpmpp2m", "unipc3", "auto", "DDIMScheduler", "UniPCMultistepScheduler")
+    for shape, cells in rows_of("diffusers.md", "| state | `ddim` |").items():
+        ratios = [steps[shape.replace("×", "x")][name]["ratio"][0] for name in names]
+        assert [float(c) for c in cells] == pytest.approx(ratios, rel=0.03)
