@@ -72,6 +72,24 @@ def test_a_pipeline_ends_where_its_own_scheduler_takes_it(family):
     assert off(y, x) < CUT.get(family, 1e-5 if family == "ddpm" else 5e-6)
 
 
+@pytest.mark.parametrize("family", CUT)
+def test_told_the_same_integers_it_ends_where_they_do(family):
+    pipe, call = tiny.FAMILIES[family]()
+    net = tiny.network(pipe)
+    ours = FlowsolveScheduler.of(pipe.scheduler, SAME[type(pipe.scheduler).__name__], "base")
+
+    def cut(_, args, given):
+        return args, {**given, "timestep": given["timestep"].to(torch.int64)}
+
+    x, _ = run(pipe, call, 10)
+    hook = net.register_forward_pre_hook(cut, with_kwargs=True)
+    try:
+        y, _ = run(pipe, call, 10, ours)
+    finally:
+        hook.remove()
+    assert off(y, x) < 5e-6
+
+
 BASES = {
     "euler leading": ("EulerDiscrete", dict(timestep_spacing="leading", steps_offset=1)),
     "euler linspace": ("EulerDiscrete", dict(timestep_spacing="linspace")),

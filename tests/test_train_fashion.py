@@ -130,7 +130,10 @@ def test_other_images_are_refused_before_any_work(tmp_path, changed, message):
         ("sample --model fashion --weights nowhere.safetensors", "no file of weights nowhere"),
         ("sample --model fashion --guidance 2", "--guidance: expected --label as well"),
         ("encode --model fashion", "--data: expected a file of numbers"),
-        ("sample --model fasion", "expected module:name or file.py:name, or digits or fashion"),
+        (
+            "sample --model fasion",
+            "expected module:name, file.py:name or a folder, or digits or fashion",
+        ),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(argv, message, tmp_path, monkeypatch, capsys):
