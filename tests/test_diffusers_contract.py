@@ -319,6 +319,17 @@ def test_steps_that_cannot_be(solver):
         scheduler.step(x, scheduler.timesteps[-1], x)
 
 
+def test_a_sample_that_is_none():
+    scheduler = made("unipc3")
+    x = torch.zeros(1, 3, 8, 8)
+    scheduler.set_timesteps(3)
+    with refused("sample is a tensor of torch.int32", TypeError):
+        scheduler.step(x, scheduler.timesteps[0], x.int())
+    scheduler.set_timesteps(3)
+    with refused("sample has NaN or Inf"):
+        scheduler.step(x, scheduler.timesteps[0], x * math.nan)
+
+
 def test_predictions_that_are_none():
     base = diffusers.DDIMScheduler(prediction_type="epsilon")
     base.register_to_config(prediction_type="noise")

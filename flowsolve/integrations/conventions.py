@@ -57,12 +57,12 @@ def guided_diffusion(
     It is told the index in the table of ``steps``, as an integer, times 1000/steps if
     ``rescale_timesteps``; with ``learn_sigma`` it returns twice the channels, and ddpm and ddim
     with eta use its variance. Its "ddim25" is the grid "leading" with 25 evaluations, its "25"
-    "linspace". Those with classes are told by
-    ``model.given(y=labels)``.
+    "linspace". Those with classes are told by ``model.given(y=labels)``.
     """
     scale = 1000.0 / steps
-    betas = tables.cosine(steps) if schedule == "cosine" else None
-    if betas is None:
+    if schedule == "cosine":
+        betas = tables.cosine(steps)
+    else:
         betas = tables.linear(steps, scale * 1e-4, min(scale * 0.02, 0.999))
 
     def told(level: Level) -> float:

@@ -10,11 +10,11 @@ from ...checks import check_solver
 from ...grids import Explicit, Grid
 from ...plans import Plan
 from ...plans.files import loads
-from ...processes import Process, RectifiedFlow
+from ...processes import Process
 from ...run import layout
 from ...solvers import Solver
 from .levels import Levels
-from .read import Convention, shift_of
+from .read import Convention
 
 Config = Mapping[str, Any]
 
@@ -52,9 +52,7 @@ def lay_out(convention: Convention, base: Levels, config: Config, n: int | None)
     Raises:
         ValueError: for a number that cannot be, or does not fit.
     """
-    process = convention.process
-    if isinstance(process, RectifiedFlow):
-        process = RectifiedFlow(shift_of(base.scheduler.config, base.mu))
+    process = convention.process_of(base.scheduler.config, base.mu)
     if base.own or n is None:
         given = base.timesteps or base.sigmas or ()
         # Those of schedulers with states x/A have their end in them.

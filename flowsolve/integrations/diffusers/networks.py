@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ...checked import checked
 from ...checks import Device, check_device
 from ...denoiser import Denoiser
-from ...network import Shape
+from ...network import Shape, answer
 from .read import Convention, read
-from .scheduler import FlowsolveScheduler
 
 #: Whose code a saved pipeline may be made of.
 LIBRARIES = ("diffusers", "transformers", "flowsolve.integrations.diffusers")
@@ -27,11 +26,11 @@ CONDITIONS = ("text_encoder", "text_encoder_2", "image_encoder", "prior", "movq"
 
 class Network(nn.Module):
     """A network of diffusers, called as a denoiser's: returns a tensor, of twice the channels the
-    first half unless a variance is learned, with the sign its scheduler gives it."""
+    first half, with the sign its scheduler gives it."""
 
-    def __init__(self, net: nn.Module, sign: float, labels: bool) -> None:
+    def __init__(self, net: nn.Module, convention: Convention, labels: bool) -> None:
         super().__init__()
-        self.net, self.sign, self.labels = net, sign, labels
+        self.net, self.convention, self.labels = net, convention, labels
         takes = inspect.signature(net.forward).parameters
         self.keyword = "timestep" if "timestep" in takes else None
 
@@ -42,15 +41,7 @@ class Network(nn.Module):
             conditioning["class_labels"] = label.expand(len(x))
         told = {} if self.keyword is None else {self.keyword: time}
         out = self.net(x, *(() if told else (time,)), **told, **conditioning)
-        out = out if isinstance(out, Tensor) else getattr(out, "sample", None)
-        if not isinstance(out, Tensor):
-            raise TypeError(
-                f"net: a {type(self.net).__name__} returned no tensor and nothing with .sample; "
-                "expected a network of diffusers"
-            )
-        if out.shape[1] == 2 * x.shape[1]:
-            out = out[:, : x.shape[1]]
-        return -out if self.sign < 0 else out
+        return self.convention.said(answer(out, x), x.shape[1])
 
 
 @checked
@@ -79,10 +70,8 @@ def wrap(
     Raises:
         TypeError, ValueError: as :func:`read`.
     """
-    convention: Convention = (
-        scheduler.convention if isinstance(scheduler, FlowsolveScheduler) else read(scheduler)
-    )
-    network = Network(net, convention.sign, "class_labels" in _takes(net))
+    convention: Convention = read(scheduler)
+    network = Network(net, convention, "class_labels" in _takes(net))
     network.train(net.training)
     given = dict(conditioning)
     rows = [k for k, v in given.items() if isinstance(v, Tensor) and v.ndim > 0]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ...denoiser import Denoiser
 from ...network import Times
-from ...processes import Level, RectifiedFlow
+from ...processes import Level
 from ...processes import Levels as Each
 from .conversation import Conversation, Puppet
 from .levels import Levels
-from .read import read, shift_of
+from .read import read
 from .scheduler import FlowsolveScheduler
 
 
@@ -76,7 +76,7 @@ def denoiser(pipe: Any, **call: Any) -> Iterator[Piped]:
                 f"{name}={call[name]!r}: a solver says how often the network is asked, and gets "
                 f"latents; expected the call without {name}"
             )
-    convention = base.convention if isinstance(base, FlowsolveScheduler) else read(base)
+    convention = read(base)
     how = {**call, "num_inference_steps": 1, "output_type": "latent"}
     bars = getattr(pipe, "_progress_bar_config", {})
     conversation = Conversation(pipe, how, convention)
@@ -100,18 +100,13 @@ def _piped(conversation: Conversation, start: Tensor, base: Any) -> Piped:
                 f"n={len(x)}: the pipeline was called for {n} samples; expected n={n}, without "
                 "batch_size, or another call of denoiser(...)"
             )
-        out = conversation.ask(x, t[0])
-        if out.shape[1] == 2 * channels:  # a learned variance
-            out = out[:, :channels]
-        return -out if convention.sign < 0 else out
+        return convention.said(conversation.ask(x, t[0]), channels)
 
-    rows, process = torch.arange(n, device=start.device), convention.process
+    rows = torch.arange(n, device=start.device)
     base = base.base if isinstance(base, FlowsolveScheduler) else base
-    if isinstance(process, RectifiedFlow):
-        process = RectifiedFlow(shift_of(base.config, conversation.mu))
     return Piped(
         net,
-        process,
+        convention.process_of(base.config, conversation.mu),
         convention.predicts,
         tuple(start.shape[1:]),
         time=convention.clock.told,

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ...checked import checked
 from ...corrections import clip, dynamic_threshold
@@ -83,6 +84,17 @@ class Convention:
         scale: Any = self.predicts.input_scale(self.process, level)
         return 1.0 if scale is None else scale.value
 
+    def said(self, out: Tensor, channels: int) -> Tensor:
+        """What :attr:`predicts` names, of what a network returned for states of so many channels:
+        without the half of a learned variance, and with the sign."""
+        if out.shape[1] == 2 * channels:
+            out = out[:, :channels]
+        return -out if self.sign < 0 else out
+
+    def process_of(self, config: Mapping[str, Any], mu: float | None) -> Process:
+        """The process of a call with ``mu``: of a flow, shifted as that says."""
+        return RectifiedFlow(shift_of(config, mu)) if self.flow else self.process
+
     def denoiser(self, net: Callable[..., Any], **given: Any) -> Denoiser:
         """A denoiser around a network that returns what :attr:`predicts` names."""
         return Denoiser(
@@ -103,6 +115,9 @@ def read(scheduler: Any) -> Convention:
         TypeError: for what is no scheduler.
         ValueError: for one that has no process flowsolve knows, or an unknown prediction.
     """
+    known = getattr(scheduler, "convention", None)
+    if isinstance(known, Convention):  # a FlowsolveScheduler
+        return known
     config, name = configuration(scheduler), type(scheduler).__name__
     for kind in type(scheduler).__mro__:
         if kind.__name__ in WITHOUT:

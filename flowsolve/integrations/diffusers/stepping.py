@@ -101,9 +101,9 @@ class Stepping:
         elif not ours:  # a mask or a callback changed it
             self._push.replace(sample)
         run, model = self._push, self._model
-        out = -model_output if self.convention.sign < 0 else model_output
-        if model.variance is None and out.shape[1] == 2 * sample.shape[1]:
-            out = out[:, : sample.shape[1]]
+        out = model_output
+        if model.variance is None:
+            out = self.convention.said(out, sample.shape[1])
         x0 = _x0(model, run, out).to(out.dtype) if return_dict else None
         new = run.tell(out).to(out.dtype)
         self._step_index, self._returned = k + 1, (new, new._version)
@@ -130,7 +130,10 @@ class Stepping:
             own, like = self._generator, sample
             return randn_tensor(like.shape, generator=own, device=like.device, dtype=like.dtype)
 
-        run = plan.push(model, start=sample, noise=drawn)
+        try:
+            run = plan.push(model, start=sample, noise=drawn)
+        except (TypeError, ValueError) as error:  # what is a run's start is a step's sample
+            raise type(error)(str(error).replace("start ", "sample ", 1)) from None
         if run.level != plan.levels[0]:  # a solver that goes up first: the state is there already
             run.replace(sample)
         return run
