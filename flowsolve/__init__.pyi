@@ -13,7 +13,6 @@ from .comparison import compare as compare
 from .corrections import clip as clip
 from .corrections import dynamic_threshold as dynamic_threshold
 from .denoiser import Denoiser as Denoiser
-from .denoiser import Prediction as Prediction
 from .editing import edit as edit
 from .encoding import Reconstruction as Reconstruction
 from .encoding import encode as encode
@@ -26,6 +25,7 @@ from .interpolation import slerp as slerp
 from .latents import Latent as Latent
 from .likelihood import Likelihood as Likelihood
 from .likelihood import log_likelihood as log_likelihood
+from .linear import Prediction as Prediction
 from .models.digits import digits as digits
 from .models.fashion import fashion as fashion
 from .parallel import Parallel as Parallel
@@ -34,6 +34,7 @@ from .particles import Particles as Particles
 from .particles import smc as smc
 from .planning import plan as plan
 from .plans import Plan as Plan
+from .plans import Tuned as Tuned
 from .posteriors import posterior as posterior
 from .processes import CLD as CLD
 from .processes import EDM as EDM
@@ -53,6 +54,7 @@ from .run import State as State
 from .sampling import sample as sample
 from .sampling import solve as solve
 from .solvers import solver_table as solver_table
+from .tuning import tune as tune
 
 __version__: str
 __all__: list[str]

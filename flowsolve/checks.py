@@ -3,22 +3,24 @@ what was expected."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 
 from . import conditioning as conditions
+from .about import NOTHING, About
 from .denoiser import Denoiser
 from .grids import Explicit, Grid, find_grid
-from .plans import Plan
+from .plans import Plan, Tuned, planned
 from .processes import Process
 from .readers import Later
 from .run import Layout, Span, layout
 from .solvers import DEFAULT_NFE, Solver, find_solver
 
 #: A solver, and a grid, as users write them.
-AnySolver = Annotated[Solver | Plan | str, Later("check_solver")]
+AnySolver = Annotated[Solver | Plan | Tuned | os.PathLike[str] | str, Later("check_solver")]
 AnyGrid = Annotated[Grid | str | Sequence[float] | None, Later("find_grid")]
 #: What a solution may keep.
 Keep = Literal["path", "x0"]
@@ -78,16 +80,19 @@ def check_layout(
     options: dict[str, Any],
     upward: bool = False,
     arguments: Sequence[str] = (),
+    about: About = NOTHING,
 ) -> Layout:
     """The layout of a run from what a user wrote, to a function that has ``arguments`` besides
-    options. Raises TypeError or ValueError naming what does not fit."""
+    options; ``about`` is what is known of the data. Raises TypeError or ValueError naming what does
+    not fit."""
+    solver, nfe = planned(solver, nfe)
     if isinstance(solver, Plan):
         given = {"nfe": nfe, "grid": grid}
         if span != (None, None):
             given["span"] = span
         named = {name: value for name, value in given.items() if value is not None}
         return _planned(solver, process, named | options, upward)
-    chosen, on = check_solver(process, solver, nfe, grid, options, arguments)
+    chosen, on = check_solver(process, solver, nfe, grid, options, arguments, about)
     return layout(chosen, process, on, nfe, span, upward)
 
 
@@ -98,11 +103,12 @@ def check_solver(
     grid: Any,
     options: dict[str, Any],
     arguments: Sequence[str] = (),
+    about: About = NOTHING,
 ) -> tuple[Solver, Grid | None]:
     """The solver, and the grid: the caller's, or what the solver's name brings."""
     on = None if grid is None else find_grid(grid, process)
     budget = nfe or (max(len(on.times) - 1, 1) if isinstance(on, Explicit) else DEFAULT_NFE)
-    chosen, own = find_solver(solver, options, budget, process, arguments)
+    chosen, own = find_solver(solver, options, budget, process, arguments, about)
     return chosen, (find_grid(own, process) if on is None and own is not None else on)
 
 

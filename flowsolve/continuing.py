@@ -55,7 +55,9 @@ def check_rest(
         given["span"] = span
     given = {name: value for name, value in {**given, **options}.items() if value is not None}
     if given and given != {"nfe": rest.plan.nfe}:
-        laid = check_layout(model.process, solver or "auto", nfe, grid, span, options)
+        laid = check_layout(
+            model.process, solver or "auto", nfe, grid, span, options, about=model.about
+        )
         if laid.plan != rest.plan:
             said = ", ".join(f"{name}={value!r}" for name, value in given.items())
             raise ValueError(

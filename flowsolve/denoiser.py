@@ -3,34 +3,26 @@ r"""A network, its process and what it predicts: called at (x, level) it gives (
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from . import conditioning as conditions
 from . import network
-from .checked import checked
+from .about import About
+from .checked import Positive, checked
 from .errors import Unsuited, unknown
+from .linear import Correction, Prediction
 from .network import TIMES, Floating, Net, Real, Shape, Times
 from .operators import combine
 from .parametrizations import X0, Linear, Parametrization, find_parametrization
 from .processes import Level, Process
 from .readers import Later
 from .typing import Float, Int
-
-
-class Prediction(NamedTuple):
-    """The two estimates at one state, x = A x̂0 + R ε̂; each of shape (batch, *state)."""
-
-    x0: Float[Tensor, "n *state"]
-    eps: Float[Tensor, "n *state"]
-
-
-#: What ``correct_x0`` is: a function (x̂0, level) → x̂0.
-Correction = Callable[[Float[Tensor, "n *state"], Level], Float[Tensor, "n *state"]]
 
 
 @checked
@@ -40,8 +32,8 @@ class Denoiser:
 
     Args:
         net: called as ``net(x, time, **conditioning)``: x a state, (batch, *state_shape), its to
-            change, time (batch,); returns a tensor of x's shape, or of (batch, *shape) if that is
-            less and it predicts x0; or an object with such a ``.sample``, or a tuple of one.
+            change, time (batch,); returns a tensor like x, or (batch, *shape) if that is less and
+            it predicts x0; or an object with such a ``.sample``, or a tuple of one.
         process: the forward process it was trained on.
         predicts: "eps", "x0", "v", "velocity", "flow", "score", "F", "scm", perhaps with options,
             "F(sigma_data=1)", or an object of :mod:`flowsolve.parametrizations` (which has a table
@@ -60,6 +52,7 @@ class Denoiser:
             η² β^f β̃^(1−f), f = (v + 1)/2 (arXiv 2102.09672, eq. 15). Other solvers ignore it.
         correct_x0: a function (x̂0, level) → x̂0 applied to every estimate, such as :func:`clip` or
             :func:`dynamic_threshold`; ε̂ is derived again so that x = A x̂0 + R ε̂ still holds.
+        data_scale: the standard deviation of an entry of the data, for "auto"; by default √0.3.
         conditioning, per_sample: keyword arguments for the network, and which of them have a row
             for each sample; see :meth:`given`.
 
@@ -71,6 +64,8 @@ class Denoiser:
         'flowsolve.Denoiser(net, process=flowsolve.VP(), predicts="eps", shape=(3, 32, 32))'
     )
 
+    #: How many samples every call has to be of, where that is fixed, as in a pipeline.
+    whole: ClassVar[int | None] = None
     net: Net
     process: Process
     predicts: Annotated[str | Parametrization, Later("find_parametrization")] = "eps"
@@ -81,6 +76,7 @@ class Denoiser:
     time_dtype: Real | None = None
     variance: Literal["learned_range"] | None = None
     correct_x0: Correction | None = None
+    data_scale: Positive | None = None
     conditioning: Mapping[str, Any] = field(default_factory=dict)
     per_sample: tuple[str, ...] | None = None
     #: The object that ``predicts`` is or names.
@@ -93,8 +89,7 @@ class Denoiser:
             try:
                 self.parametrization.target(self.process, self.process.start)
             except Unsuited:
-                what = f"predicts={self.predicts!r}: "
-                raise ValueError(what + matrices + '"eps" or "x0"') from None
+                raise ValueError(f'predicts={self.predicts!r}: {matrices}"eps" or "x0"') from None
             if self.variance is not None:
                 raise ValueError(f"variance={self.variance!r}: {matrices}None")
         if isinstance(self.time, str) and self.time not in TIMES:
@@ -125,6 +120,12 @@ class Denoiser:
     def state_shape(self) -> tuple[int, ...]:
         """The shape of a sample's state: ``shape``, unless it has more in it than the data."""
         return self.process.state_shape(self.data_shape)
+
+    @property
+    def about(self) -> About:
+        """What "auto" goes by."""
+        size = math.prod(self.state_shape) if self.shape else None
+        return About(size, self.data_scale, self.parametrization)
 
     @property
     def state_dtype(self) -> torch.dtype:
@@ -167,8 +168,8 @@ class Denoiser:
         if not self.per_sample:
             return self
         model = copy.copy(self)
-        parts = conditions.cut(self.conditioning, self.per_sample, rows)
-        object.__setattr__(model, "conditioning", parts)
+        conditioning = conditions.cut(self.conditioning, self.per_sample, rows)
+        object.__setattr__(model, "conditioning", conditioning)
         return model
 
     def linear(self, level: Level) -> Linear:
@@ -197,8 +198,8 @@ class Denoiser:
     def evaluate(
         self, x: Float[Tensor, "n *state"], level: Level, times: Times | None = None
     ) -> Float[Tensor, "n *state"]:
-        """One evaluation: the output o in the state's shape and dtype, or, with ``correct_x0``, the
-        corrected x̂0. Raises TypeError or ValueError for one that is no tensor of x's shape."""
+        """One evaluation: the output o in the state's shape and dtype, or the corrected x̂0. Raises
+        TypeError or ValueError for one that is no tensor of x's shape."""
         return self.evaluate_both(x, level, times)[0]
 
     def evaluate_both(
@@ -212,8 +213,7 @@ class Denoiser:
 
     def input(self, x: Float[Tensor, "n *state"], level: Level) -> Float[Tensor, "n *state"]:
         """What the network is given for ``x``: a copy in its dtype, times its input scale."""
-        scale = self.parametrization.input_scale(self.process, level)
-        dtype = self.net_dtype
+        scale, dtype = self.parametrization.input_scale(self.process, level), self.net_dtype
         if scale is None and (dtype is None or dtype is x.dtype):
             return x.clone()  # the network may work in place
         return (x if scale is None else scale @ x).to(dtype or x.dtype)

@@ -79,7 +79,7 @@ def edit(
         raise ValueError(refused("grid", grid, expected))
     level = _level_of(model.process, strength)
     how = (model.process, solver, nfe, grid, (level.t, None), options)
-    run = check_layout(*how, arguments=tuple(signature(edit).parameters))
+    run = check_layout(*how, arguments=tuple(signature(edit).parameters), about=model.about)
     start = combine((run.levels[0].A, run.levels[0].R), (x, stream.numbered(0)))
     return drawn(model, run, start, nfe, stream, progress, differentiable)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, overload
 
 from torch import Tensor
 
+from .about import NOTHING, About
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, check_layout, check_rows
 from .denoiser import Denoiser
@@ -92,7 +93,7 @@ def encode(
         return Latent.of(model, x, DEFAULT_NFE if nfe is None else nfe, end="data").encode(model)
     model, x = model.in_run(), check_state(model, "x", x, model.shape, data=True)
     model, x = check_rows(model, 0, len(x)), model.process.state(x)
-    run = check_upward(model.process, solver, nfe, grid, span, options)
+    run = check_upward(model.process, solver, nfe, grid, span, options, model.about)
 
     def no_noise(k: int) -> Tensor:
         raise ValueError(f"solver={solver!r} draws noise; encoding needs a deterministic solver")
@@ -109,13 +110,14 @@ def check_upward(
     grid: Any,
     span: Span,
     options: dict[str, Any],
+    about: About = NOTHING,
 ) -> Layout:
     """The layout of a run from data to noise. Raises TypeError or ValueError naming what does not
     fit, a solver that draws noise among it."""
     arguments = (process, solver, nfe, grid, span, options)
     try:
         known = tuple(signature(encode).parameters)
-        return check_layout(*arguments, upward=True, arguments=known)
+        return check_layout(*arguments, upward=True, arguments=known, about=about)
     except ValueError as error:
         if not isinstance(solver, Plan) and _draws(*arguments):
             raise ValueError(

@@ -102,7 +102,7 @@ def inpaint(
     if iterations is not None:
         raise ValueError(f"iterations={iterations!r}: expected None unless method='repaint'")
     how = (model.process, solver, nfe, grid, (None, None), options)
-    run = check_layout(*how, arguments=tuple(signature(inpaint).parameters))
+    run = check_layout(*how, arguments=tuple(signature(inpaint).parameters), about=model.about)
     sigma = NOISE if noise is None else noise
     given = posterior(model, x[:, mask], mask, noise=sigma, method=method)
     start = model.process.prior(run.levels[0]) @ stream.numbered(0)

@@ -119,7 +119,7 @@ def interpolate(
         check_finite(name, x)
     if model.per_sample is None:
         conditions.check_known(model.conditioning, 0, n, "interpolate")
-    noisy = check_upward(model.process, solver, nfe, grid, span, options).levels[-1]
+    noisy = check_upward(model.process, solver, nfe, grid, span, options, model.about).levels[-1]
 
     def along(k: int, rows: int) -> Denoiser:
         """The model for k copies of its samples, or some of them."""

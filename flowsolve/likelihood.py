@@ -147,11 +147,11 @@ def log_likelihood(
                 f"grid={grid!r} is for a solver: expected solver= as well, since the default has a "
                 "grid of its own"
             )
-        how: Any = (*_default(process, nfe), (None, None), {})
+        how: tuple[Any, ...] = (*_default(process, nfe), (None, None), {})
     else:
         explicit = isinstance(grid and find_grid(grid, process), Explicit)
         how = (solver, nfe, grid, (None, None if explicit else process.t_min), options)
-    run = check_upward(process, *how)
+    run = check_upward(process, *how, about=model.about)
     quiet, noisy = run.levels[0], run.levels[-1]
     if quiet.clean:
         raise ValueError(f"grid={grid!r} ends on clean data; expected one down to {process.t_min}")

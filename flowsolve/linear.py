@@ -6,10 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from torch import Tensor
+
 from .checked import read
 from .errors import refused
 from .operators import Operator
 from .processes import Level, Process
+from .typing import Float
 
 F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[Operator, Operator]
@@ -29,6 +32,17 @@ class Linear(NamedTuple):
         if a == 0.0:
             return self.eps[0] * b, self.eps[1] * b
         return self.x0[0] * a + self.eps[0] * b, self.x0[1] * a + self.eps[1] * b
+
+
+class Prediction(NamedTuple):
+    """The two estimates at one state, x = A x̂0 + R ε̂; each of shape (batch, *state)."""
+
+    x0: Float[Tensor, "n *state"]
+    eps: Float[Tensor, "n *state"]
+
+
+#: What ``correct_x0`` of a denoiser is: a function (x̂0, level) → x̂0.
+Correction = Callable[[Float[Tensor, "n *state"], Level], Float[Tensor, "n *state"]]
 
 
 def check_asked(process: Any, level: Any) -> None:

@@ -6,8 +6,10 @@ from inspect import signature
 from typing import Annotated, Any
 
 from . import checks
+from .about import NOTHING
 from .checked import Count, checked
 from .checks import AnyGrid
+from .denoiser import Denoiser
 from .plans import Plan
 from .processes import Process
 from .readers import Later
@@ -18,7 +20,7 @@ from .solvers import Solver, solver_table
 @checked
 def plan(
     solver: Annotated[Solver | str, Later("checks.check_solver")],
-    process: Process,
+    process: Process | Denoiser,
     *,
     nfe: Count | None = None,
     grid: AnyGrid = None,
@@ -31,7 +33,8 @@ def plan(
     Args:
         solver: a name or a solver object, but not an adaptive method or a bridge to another
             library.
-        process: the process the plan is for.
+        process: the process the plan is for; or a model on it, whose size and prediction "auto"
+            goes by: without, it takes those of latents of large pictures and of a velocity.
         nfe, grid, span, options: as in :func:`flowsolve.solve`.
 
     Raises:
@@ -39,7 +42,10 @@ def plan(
             what was expected.
     """
     arguments = tuple(name for name in signature(plan).parameters if name != "options")
-    chosen, on = checks.check_solver(process, solver, nfe, grid, options, arguments)
+    about = NOTHING
+    if isinstance(process, Denoiser):
+        process, about = process.process, process.about
+    chosen, on = checks.check_solver(process, solver, nfe, grid, options, arguments, about)
     if not chosen.fixed:
         near = min(
             (row for row in solver_table() if row.solver.fixed),

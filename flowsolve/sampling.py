@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from . import checks, starts
 from . import conditioning as conditions
+from .about import About
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
 from .continuing import check_rest
@@ -122,7 +124,9 @@ def solve(
         seed, start = start.seed if seed is None else seed, start.x
     else:
         how = (model.process, solver, nfe, grid, span, options)
-        run = checks.check_layout(*how, arguments=_arguments(solve, sample))
+        run = checks.check_layout(
+            *how, arguments=_arguments(solve, sample), about=_about(model, start)
+        )
     seed = check_seeds(seed)
     drawn = start is None or (not starts.own(noise) and (run.plan is None or run.plan.draws > 0))
     used = seed if drawn else None
@@ -145,6 +149,13 @@ def solve(
         return in_parallel(model, plan, Parallel() if parallel is True else parallel, x, draw, used)
     how = (kept, callback, progress, differentiable, first, rest)
     return integrate(model, run, x, nfe, draw, used, *how)
+
+
+def _about(model: Denoiser, start: Any) -> About:
+    """What is known of the data."""
+    if model.shape is None and isinstance(start, Tensor):
+        return model.about._replace(size=math.prod(start.shape[1:]))
+    return model.about
 
 
 def said(solver: Any) -> Any:

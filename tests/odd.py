@@ -320,6 +320,8 @@ SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.guided": {"model": "MODEL.given(y=1.0)", "unconditional": "{'y': 0.0}",
                          "scale": "2.0", "interval": "(0.5, 2.0)", "rescale": "0.5"},
     "flowsolve.Parallel": {"memory": "2"},
+    "flowsolve.tune": {"effort": "'search'", "n": "8", "reference": "4", "nfe": "2",
+                       "start": "X[:1].repeat(8, 1)"},
     "flowsolve.Latent": {"nfe": "3", "process": "repr(VP)", "dtype": "torch.float64",
                          "rest_of_data": "None", "rest_of_noise": "None"},
     "LATENT.save": {"path": "fresh() / 'x.pt'"},
@@ -400,6 +402,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "flowsolve.guided": ("unconditional",),
     "flowsolve.interpolate": ("nfe", "steps"),
     "flowsolve.edit": ("nfe", "seed"),
+    "flowsolve.tune": ("effort", "n", "reference"),
     "flowsolve.inpaint": ("nfe", "seed", "noise"),
     "flowsolve.smc": ("nfe", "seed", "particles"),
     "flowsolve.compare": ("solvers", "nfe", "n"),
@@ -452,7 +455,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "records of results: nothing is done with what they are given": (
         "Comparison", "Measured", "Solution", "Particles", "State", "Prediction", "Linear",
         "Trained", "Bound", "Loss", "Recipe", "Split", "Images", "Quality", "BudgetExceeded",
-        "NonFiniteError", "Table", "Reconstruction", "Likelihood", "Latent"),
+        "NonFiniteError", "Table", "Tuned", "Reconstruction", "Likelihood", "Latent"),
     "called by the library, with what it has made": (
         "Evaluation", "Evaluator", "Ode", "Past", "Step", "drive", "step", "between", "steps",
         "rules", "descend", "singular", "shadow", "filler", "integrate", "methods", "examples",

@@ -414,7 +414,7 @@ def test_two_threads_with_one_scheduler_are_told():
 
 def test_auto_moves_with_the_shift():
     plans = []
-    for shift in (1.0, 3.0):
+    for shift in (1.0, 6.0):
         base = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
         ours = FlowsolveScheduler.of(base)
         ours.set_timesteps(6)
@@ -422,8 +422,19 @@ def test_auto_moves_with_the_shift():
         process = flowsolve.RectifiedFlow(shift=shift)
         assert ours.plan == flowsolve.plan("auto", process, nfe=6)
     inner = [[level.sigma for level in plan.levels[1:-1]] for plan in plans]
-    # Equal steps about a center that is three times as noisy.
-    assert inner[1] == pytest.approx([3.0 * s for s in inner[0]], rel=1e-12)
+    # The same levels about another center: σ̄ = shift in place of 0.28 d^¼, d that of large latents.
+    assert inner[1] == pytest.approx([6.0 / (0.28 * 8) * s for s in inner[0]], rel=1e-12)
+
+
+def test_auto_goes_by_a_shape_and_the_prediction():
+    base = diffusers.DDIMScheduler()
+    ours = FlowsolveScheduler.of(base, shape=(1, 28, 28))
+    model = flowsolve.Denoiser(lambda x, t: x, ours.process, "eps", (1, 28, 28))
+    for scheduler in (ours, FlowsolveScheduler.from_config(ours.config)):
+        scheduler.set_timesteps(6)
+        assert scheduler.plan == flowsolve.plan("auto", model, nfe=6)
+    with pytest.raises(ValueError, match="shape"):
+        FlowsolveScheduler.of(base, shape=(0, 2))
 
 
 def test_a_plan_in_a_pipeline(tmp_path):

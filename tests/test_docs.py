@@ -5,12 +5,14 @@ from __future__ import annotations
 import doctest
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flowsolve
+from flowsolve.solvers import auto
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -93,6 +95,45 @@ def test_memory_is_what_the_benchmark_found() -> None:
         f"predicts {kind}": [str(counts[kind]) for counts in found.values()]
         for kind in ("eps", "v", "x0")
     }
+
+
+def mean_of(rows: dict[str, Any], nfe: str, who: str, measure: str) -> float:
+    """The geometric mean over problems of an error over the oracle's."""
+    each = [row[nfe] for name, row in rows.items() if name != "single"]
+    found = [e[who][0] if isinstance(e[who], list) else e[who] for e in each]
+    ratios = [f[measure] / e["oracle"][measure] for f, e in zip(found, each, strict=True)]
+    return statistics.geometric_mean(ratios)
+
+
+def test_tuned_plans_and_auto_are_what_the_benchmark_found() -> None:
+    found, budgets = result("tuning.json"), ("5", "6", "8", "10", "12")
+    rows = rows_of("tuning.md", "| evaluations | 5 | 6 | 8 | 10 | 12 |")
+    measures = {"RMSE": "rmse", "median": "median", "both": "both"}
+    for name, who in (("auto", "auto"), ("search", "search"), ("tuned", "full")):
+        for said, measure in measures.items():
+            cells = [mean_of(found["bench"], nfe, who, measure) for nfe in budgets]
+            assert [float(c) for c in rows[f"{name}: {said}"]] == pytest.approx(cells, abs=0.0051)
+    rows = rows_of("tuning.md", "| evaluations | 4 | 5 | 6 | 8 | 10 | 12 |")
+    for said, measure in measures.items():
+        cells = [mean_of(found["checking"], nfe, "auto", measure) for nfe in ("4", *budgets)]
+        assert [float(c) for c in rows[said]] == pytest.approx(cells, abs=0.0051)
+        assert max(cells) < 1.2
+
+
+def test_auto_is_what_the_page_says() -> None:
+    for head, table in (
+        ("| evaluations | solver | c | low, high |", auto.STEADY),
+        ("| evaluations, ε | solver | c | low, high |", auto.AMPLIFIED),
+    ):
+        said = [
+            [
+                f"`{each.solver}`" + ", held" * (not each.finish),
+                f"{each.center:g}",
+                f"{each.low:g}, {each.high:g}",
+            ]
+            for each in table
+        ]
+        assert list(rows_of("tuning.md", head).values()) == said
 
 
 def test_starts_are_what_the_benchmark_found() -> None:

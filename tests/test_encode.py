@@ -76,7 +76,7 @@ def test_the_network_is_asked_so_often_and_never_twice_at_one_point(solver):
         flowsolve.encode(model, x, solver=solver, nfe=nfe)
         assert len(net.seen) == nfe
         assert len({(t, y.numpy().tobytes()) for t, y in net.seen}) == nfe
-        quiet = flowsolve.plan(solver, VP, nfe=nfe).levels[-2]
+        quiet = flowsolve.plan(solver, model, nfe=nfe).levels[-2]
         t, first = net.seen[0]
         assert t == quiet.t and torch.equal(first, quiet.A @ x)
 

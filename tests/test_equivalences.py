@@ -2,6 +2,7 @@
 formulas written out by hand."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,8 +12,9 @@ from scipy.integrate import quad
 
 import flowsolve
 from flowsolve.coordinates import DATA, FLOW, NOISE
+from flowsolve.grids import Logistic
 from flowsolve.processes import LAMBDA, TIME
-from flowsolve.solvers import DDIM, Multistep, Polynomial, find_solver
+from flowsolve.solvers import DDIM, Multistep, Polynomial, auto, find_solver
 
 SAME = {
     "ddim, in the coordinates of the data": ("ddim", DDIM(coordinates=DATA)),
@@ -236,23 +238,45 @@ def test_the_finish_by_hand(process):
     assert (run.x - last).abs().max() > 1e-3, "it is more than the last x0"
 
 
-def test_auto_is_a_solver_and_a_grid_for_the_budget():
-    for nfe, most in ((1, 7), (7, 7), (8, 13), (13, 13), (14, math.inf), (100, math.inf)):
-        solver, grid = next(
-            (solver, grid) for bound, solver, grid in flowsolve.solvers.lookup.AUTO if bound == most
-        )
-        for process in ("vp", "edm", "rectified_flow"):
-            assert flowsolve.plan("auto", PROCESSES[process], nfe=nfe) == flowsolve.plan(
-                solver, PROCESSES[process], nfe=nfe, grid=grid
-            )
+@pytest.mark.parametrize("predicts", ["eps", "v", "x0"])
+def test_auto_is_a_rule_and_a_grid_by_what_is_known(predicts):
+    """The budget, the size of a sample, the scale of the data, and whether what is predicted says
+    ε̂ − x̂0 where there is the most noise."""
+    by_name = {row.name: row.solver for row in flowsolve.solver_table()}
+    table = auto.AMPLIFIED if predicts == "eps" else auto.STEADY
+    for nfe, process, d, scale in (
+        (1, "vp", 12, None),
+        (4, "edm", 12, 2.0),
+        (5, "vp", 3072, None),
+        (9, "edm", 2, None),
+        (14, "vp", 12, 0.1),
+        (100, "vp", 50_000, None),
+    ):
+        process = PROCESSES[process]
+        model = flowsolve.Denoiser(elementwise, process, predicts, (d,), data_scale=scale)
+        choice = next(choice for choice in table if nfe <= choice.most)
+        center = choice.center * min(d, 4096) ** 0.25 * (scale or 0.3**0.5) / 0.3**0.5
+        solver = replace(by_name[choice.solver], finish=choice.finish)
+        grid = Logistic(center, choice.low, choice.high)
+        expected = flowsolve.plan(solver, process, nfe=nfe, grid=grid)
+        assert flowsolve.plan("auto", model, nfe=nfe) == expected
+        start = torch.zeros(1, d, dtype=F64)
+        levels = flowsolve.solve(model, nfe=nfe, start=start).grid
+        times = [level.t for level in expected.levels]
+        assert [level.t for level in levels] == pytest.approx(times, rel=1e-12)
+
+
+def test_auto_without_a_model_is_for_latents_of_large_pictures():
     process = PROCESSES["vp"]
+    large = flowsolve.Denoiser(elementwise, process, "v", (4, 64, 64))
+    assert flowsolve.plan("auto", process, nfe=8) == flowsolve.plan("auto", large, nfe=8)
     assert flowsolve.plan("auto", process) == flowsolve.plan("auto", process, nfe=20)
     assert flowsolve.plan("auto", process, nfe=9, grid="karras") == flowsolve.plan(
-        "vpc2", process, nfe=9, grid="karras"
+        "fpc2", process, nfe=9, grid="karras"
     )
-    times = [1.0, 0.7, 0.4, 0.1, 0.0]
+    times = [1.0, 0.7, 0.4, 0.2, 0.1, 0.0]
     assert flowsolve.plan("auto", process, grid=times) == flowsolve.plan(
-        "vpc2", process, grid=times
+        "fpc2", process, grid=times
     )
 
 

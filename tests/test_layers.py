@@ -10,7 +10,7 @@ import flowsolve
 ROOT = Path(flowsolve.__file__).parent
 #: Every module of the package. A star is where new files of a package stand, without being named.
 LAYERS = """
-typing errors named readers checked caching output philox quantile noise brownian
+typing about errors named readers checked caching output philox quantile noise brownian
 operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow
@@ -21,11 +21,13 @@ solvers.ode solvers.base solvers.budget solvers.ddim solvers.weights solvers.mul
 solvers.runge_kutta solvers.exponential solvers.wrapper solvers.descent solvers.staged_sde
 solvers.churn solvers.restart solvers.score_sde solvers.ends solvers.walk solvers.adaptive
 solvers.bridges solvers.torchdiffeq solvers.scipy
-solvers.aliases solvers.zoo solvers.lookup solvers.* solvers
+solvers.aliases solvers.zoo solvers.auto solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
-plans.bind plans.loop plans.push plans.rest plans.plan plans
+plans.bind plans.loop plans.push plans.rest plans.plan plans.tuned plans
 run.record run.layout run.live run.integrate run
-checks continuing planning leapfrog latents gradients parallel sampling encoding interpolation
+checks continuing planning leapfrog latents gradients parallel sampling
+tuning.rows tuning.problem tuning.search tuning.fitting tuning.tune tuning.figure tuning
+encoding interpolation
 volume likelihood doubling guides guidance cfgpp
 measurements krylov posteriors particles editing inpainting
 exact.given exact.reduction exact.laws exact.base exact.mixtures exact
@@ -41,7 +43,7 @@ integrations.diffusers.conversation integrations.diffusers.pipeline integrations
 integrations.diffusers integrations.loading integrations.clients integrations.flows
 integrations.conventions integrations
 cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
-cli.encode cli.interpolate cli.likelihood cli.train cli.solvers cli.main cli
+cli.encode cli.interpolate cli.likelihood cli.train cli.tune cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()
 FACE = {"__init__", "__main__"}

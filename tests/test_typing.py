@@ -201,6 +201,7 @@ def use_numbers() -> None:
     flowsolve.sample(flowsolve.fashion(torch.tensor([1, 2])), nfe=2, n=2, seed=0)
     x, mask, y = model.draw(3), torch.tensor([True, False]), torch.tensor([0.5])
     flowsolve.edit(model, x, strength=0.5, nfe=2)
+    flowsolve.tune(model, 2, effort="search", start=model.draw(8, level=1.0), reference=4)
     flowsolve.inpaint(model, x, mask, nfe=2)
     flowsolve.sample(flowsolve.posterior(model, y, mask, noise=0.1), nfe=2)
     assert flowsolve.smc(model, y, torch.ones(1, 2), noise=0.1, nfe=2, particles=3).ess.shape == (

@@ -96,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise Usage(f"--{next(iter(how))} cannot be combined with --method repaint")
     try:
         solver = arguments.solver or "auto"
-        check_layout(model.process, solver, arguments.nfe, None, (None, None), {})
+        check_layout(
+            model.process, solver, arguments.nfe, None, (None, None), {}, about=model.about
+        )
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
     begin = time.perf_counter()

@@ -78,7 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
         from ..encoding import check_upward
 
         try:
-            check_upward(model.process, arguments.solver, arguments.nfe, None, (None, None), {})
+            check_upward(
+                model.process, arguments.solver, arguments.nfe, None, (None, None), {}, model.about
+            )
         except (TypeError, ValueError) as error:
             raise Usage(error) from error
     begin = time.perf_counter()

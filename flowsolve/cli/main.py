@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import compare, encode, inpaint, interpolate, likelihood, sample, solvers, train
+from . import compare, encode, inpaint, interpolate, likelihood, sample, solvers, train, tune
 from .model import Foreign
 from .options import Usage
 from .streams import signals, status_of, streams
@@ -27,6 +27,7 @@ COMMANDS = {
     "likelihood": likelihood,
     "inpaint": inpaint,
     "train": train,
+    "tune": tune,
     "solvers": solvers,
 }
 

@@ -109,9 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
             "say where the numbers go, with --save-tensor"
         )
     try:
-        check_layout(
-            model.process, arguments.solver, arguments.nfe, arguments.grid, (None, None), given
-        )
+        how = (arguments.solver, arguments.nfe, arguments.grid, (None, None), given)
+        check_layout(model.process, *how, about=model.about)
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
     kind = {"digits": "digit", "fashion": "class"}.get(shipped(arguments) or "")

@@ -25,7 +25,7 @@ from ..checks import AnyGrid
 from ..denoiser import Denoiser
 from ..finite import check_finite
 from ..noise import check_seed
-from ..plans import Plan
+from ..plans import Plan, Tuned
 from ..readers import Later
 from ..run import BudgetExceeded, NonFiniteError, Span, progress_bar
 from ..sampling import solve
@@ -85,7 +85,7 @@ def compare(
     model: Denoiser,
     *,
     solvers: Annotated[
-        Iterable[Choice] | Mapping[str, Choice] | Solver | Plan, Later("cases")
+        Iterable[Choice] | Mapping[str, Choice] | Solver | Plan | Tuned, Later("cases")
     ] = DEFAULT_SOLVERS,
     nfe: Annotated[Iterable[int] | int, Later("cases")] = DEFAULT_BUDGETS,
     n: Samples | None = None,

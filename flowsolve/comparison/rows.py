@@ -12,11 +12,11 @@ from ..checks import check_layout
 from ..denoiser import Denoiser
 from ..errors import shown
 from ..grids import Grid
-from ..plans import Plan
+from ..plans import Plan, Tuned
 from ..solvers import Solver, name_of, options_of
 
 #: A solver, by name or as an object, or a plan; a solver and its grid.
-Choice = Solver | Plan | str | tuple[Solver | str, Any]
+Choice = Solver | Plan | Tuned | str | tuple[Solver | str, Any]
 
 
 class Case(NamedTuple):
@@ -38,7 +38,7 @@ def cases(
         raise TypeError(f"nfe={nfe!r}: expected budgets, such as (5, 10, 20)")
     several = isinstance(nfe, Iterable) and getattr(nfe, "ndim", 1) > 0
     budgets = tuple(dict.fromkeys(read("nfe", each, Count) for each in (nfe if several else [nfe])))
-    if isinstance(solvers, (str, Solver, Plan)):
+    if isinstance(solvers, (str, Solver, Plan, Tuned)):
         solvers = (solvers,)
     if not isinstance(solvers, Iterable) or isinstance(solvers, (bytes, Tensor)):
         raise TypeError(
@@ -59,11 +59,19 @@ def cases(
                 f"solvers: {name!r} is there twice; expected each once, or a mapping "
                 "{label: solver}, which tells the two apart"
             )
+        if isinstance(solver, Tuned):
+            solver = solver.plan
         if isinstance(solver, Plan):
             on = pair[1]  # what is said for all solvers a plan has of its own
         plans = [
             check_layout(
-                model.process, solver, None if isinstance(solver, Plan) else budget, on, span, {}
+                model.process,
+                solver,
+                None if isinstance(solver, Plan) else budget,
+                on,
+                span,
+                {},
+                about=model.about,
             ).plan
             for budget in budgets
         ]
@@ -78,8 +86,9 @@ def cases(
 
 def _label(solver: Any, grid: Any) -> str:
     name = solver if isinstance(solver, str) else shown(solver)
-    if isinstance(solver, Plan):
-        name = f"plan ({solver.nfe} evaluations)"
+    if isinstance(solver, (Plan, Tuned)):
+        kind = "plan" if isinstance(solver, Plan) else "tuned"
+        name = f"{kind} ({solver.nfe} evaluations)"
     if isinstance(solver, Solver):
         options = ", ".join(f"{key}={value}" for key, value in options_of(solver).items())
         name = name_of(solver) or type(solver).__name__ + f"({options})" * bool(options)

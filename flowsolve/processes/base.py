@@ -56,7 +56,7 @@ class Process(ABC, Generic[O_co]):
     #: The one variable in which solvers lay out their steps and polynomials, for processes whose
     #: levels have no σ̄; None where every variable will do.
     clock: Variable | None = None
-    #: By how much the levels of "auto" are shifted, σ̄ → shift · σ̄.
+    #: By how much levels are shifted for large pictures, σ̄ → shift · σ̄: "auto" goes by it.
     shift: float = 1.0
     #: Whether A + R has an inverse at every level, so that FLOW coordinates exist.
     flows: bool = True

@@ -22,7 +22,7 @@ class RectifiedFlow(ScalarProcess):
     Attributes:
         shift: how much more noise the data take than small pictures do, σ̄ → shift · σ̄ (arXiv
             2403.03206, section 5.3.2), as models of large ones state it: "auto" places its levels
-            so. The process is the same.
+            around it. The process is the same.
     """
 
     shift: Spread = 1.0

@@ -4,29 +4,19 @@ options."""
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+from ..about import NOTHING, About
 from ..checked import Count, checked
 from ..errors import closest, unknown
-from ..grids import Grid, Logistic
+from ..grids import Grid
 from ..processes import Process
 from ..readers import Later
 from . import aliases
+from .auto import auto
 from .base import Solver
 from .zoo import by_name, options_of, solver_table
-
-#: What "auto" stands for with up to so many evaluations: one choice for all processes and data,
-#: measured (docs/benchmarks.md).
-AUTO: tuple[tuple[float, str, Logistic], ...] = (
-    (7, "vpc2", Logistic(1.0, 2.0, 2.0)),
-    (13, "vpc2", Logistic(1.0, 1.6, 2.4)),
-    (math.inf, "vpc3", Logistic(0.7, 1.75, 2.0)),
-)
-#: What it stands for where the process has a clock of its own, A and R being matrices; on the
-#: process's default grid (docs/gddim.md).
-AUTO_IN_TIME = "unipc3"
 
 #: Evaluations of a fixed-step solver when neither nfe nor an explicit grid says otherwise.
 DEFAULT_NFE = 20
@@ -39,16 +29,18 @@ def find_solver(
     nfe: Count = DEFAULT_NFE,
     process: Process | None = None,
     arguments: Sequence[str] = (),
+    about: About = NOTHING,
 ) -> tuple[Solver, Grid | str | None]:
     """The solver meant by a name, with ``nfe`` evaluations on ``process`` (None: a scalar one), or
     by an object, with ``options`` set on it; and the grid if the name stands for both.
-    ``arguments`` are what the caller's function has besides options, for who misspelt one.
+    ``arguments`` are what the caller's function has besides options, for who misspelt one;
+    ``about`` is what is known of the data, for "auto".
 
     Raises:
         ValueError: for an unknown name, or an option's value out of range.
         TypeError: for an option the solver does not have, or something that is no solver.
     """
-    found, grid = _named(solver, nfe, process) if isinstance(solver, str) else (solver, None)
+    found, grid = _named(solver, nfe, process, about) if isinstance(solver, str) else (solver, None)
     if not isinstance(found, Solver):
         raise TypeError(
             f"solver={found!r}: expected a name such as 'ddim' or a flowsolve.solvers object"
@@ -74,18 +66,15 @@ def find_solver(
     return dataclasses.replace(found, **options), grid
 
 
-def _named(name: str, nfe: int, process: Process | None) -> tuple[Solver, Grid | str | None]:
+def _named(
+    name: str, nfe: int, process: Process | None, about: About
+) -> tuple[Solver, Grid | str | None]:
     known = by_name()
     name = name if name in known else name.removeprefix("sample_")  # k-diffusion's functions
     if name in known:
         return known[name], None
     if name == "auto":
-        if process is not None and process.clock:
-            return known[AUTO_IN_TIME], None
-        solver, grid = next((solver, grid) for most, solver, grid in AUTO if nfe <= most)
-        if process is not None and process.shift != 1.0:
-            grid = dataclasses.replace(grid, center=grid.center * process.shift)
-        return known[solver], grid
+        return auto(nfe, process, about, known)
     elsewhere = aliases.known(name)
     if elsewhere is None:
         pairs = (f"{label} {word}" for label in aliases.LABELS for word in aliases.SCHEDULES)

@@ -11,7 +11,7 @@ from typing import Any
 from ..checked import checked
 from ..coordinates import DATA, FLOW, NOISE
 from ..output import columns
-from ..processes import LAMBDA, TIME
+from ..processes import FLOW_TIME, LAMBDA, TIME, Variable
 from . import aliases, runge_kutta
 from .adaptive import Adaptive
 from .base import Solver
@@ -90,8 +90,8 @@ def _unipc(points: int, starter: Solver | None = None) -> Multistep:
     return Multistep(predictor, corrector, starter and Starter(starter))
 
 
-def _vpc(points: int, starter: Solver | None = None) -> Multistep:
-    predictor, corrector = (Polynomial(k, FLOW, LAMBDA) for k in (points, points + 1))
+def _flow(points: int, variable: Variable, starter: Solver | None = None) -> Multistep:
+    predictor, corrector = (Polynomial(k, FLOW, variable) for k in (points, points + 1))
     return Multistep(predictor, corrector, starter and Starter(starter), finish=True)
 
 
@@ -122,10 +122,10 @@ _ROWS = (
         "arXiv 2308.02157; 2211.01095; 2302.04867", ("dpmpp3m", "unip3")),
     Row("etd4", Multistep(_ETD4, starter=Starter(_KUTTA3)), "multistep",
         "exponential Adams of order 4"),
-    Row("vpc2", _vpc(2), "predictor-corrector",
-        "of flowsolve: the polynomial of ε̂ − x̂0 in λ, corrected"),
-    Row("vpc3", _vpc(3, _KUTTA3), "predictor-corrector",
-        "of flowsolve: the polynomial of ε̂ − x̂0 in λ, corrected"),
+    *(Row(f"{letter}pc{q}", _flow(q, variable, _KUTTA3 if q == 3 else None), "predictor-corrector",
+          f"of flowsolve: the polynomial of ε̂ − x̂0 in {word}, corrected")
+      for letter, variable, word in (("v", LAMBDA, "λ"), ("f", FLOW_TIME, "flow time"))
+      for q in (2, 3)),
     Row("unipc1", _unipc(1), "predictor-corrector", "arXiv 2302.04867"),
     Row("unipc2", _unipc(2), "predictor-corrector", "arXiv 2302.04867"),
     Row("unipc3", _unipc(3, _KUTTA3), "predictor-corrector", "arXiv 2302.04867"),

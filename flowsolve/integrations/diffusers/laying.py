@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from ...about import About
 from ...caching import kept
 from ...checks import check_solver
 from ...grids import Explicit, Grid
@@ -37,7 +39,7 @@ def check(convention: Convention, config: Config) -> None:
     if config["plan"] is not None:
         return _plan(config["plan"]).check(convention.process)
     on = None if config["grid"] == "base" else config["grid"]
-    solver, _ = _chosen(convention.process, config, 20, on)
+    solver, _ = _chosen(convention, convention.process, config, 20, on)
     if not solver.fixed:
         raise ValueError(
             f"solver={config['solver']!r} has no plan: its steps depend on the data, and a "
@@ -71,7 +73,9 @@ def lay_out(convention: Convention, base: Levels, config: Config, n: int | None)
                 f" its own levels; expected num_inference_steps={plan.nfe} alone"
             )
         return plan
-    solver, grid = _chosen(process, config, n, None if on_base(base, config) else config["grid"])
+    solver, grid = _chosen(
+        convention, process, config, n, None if on_base(base, config) else config["grid"]
+    )
     if on_base(base, config):
         grid = base
     span: tuple[float | None, float | None] = (None, None)
@@ -91,8 +95,12 @@ def lay_out(convention: Convention, base: Levels, config: Config, n: int | None)
     return plan
 
 
-def _chosen(process: Process, config: Config, n: int, on: Any) -> tuple[Solver, Grid | None]:
-    return check_solver(process, config["solver"], n, on, config["options"] or {})
+def _chosen(
+    convention: Convention, process: Process, config: Config, n: int, on: Any
+) -> tuple[Solver, Grid | None]:
+    size = None if config["shape"] is None else math.prod(config["shape"])
+    about = About(size, predicts=convention.predicts)
+    return check_solver(process, config["solver"], n, on, config["options"] or {}, about=about)
 
 
 @kept

@@ -34,6 +34,11 @@ class Piped(Denoiser):
     start: Tensor
     levels: Levels
 
+    @property
+    def whole(self) -> int:  # type: ignore[override]
+        """The pipeline was called for so many."""
+        return len(self.start)
+
     def evaluate_both(
         self, x: Tensor, level: Level, times: Times | None = None
     ) -> tuple[Tensor, Tensor | None]:

@@ -11,9 +11,10 @@ from diffusers.configuration_utils import ConfigMixin, FrozenDict, register_to_c
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
 from torch import Tensor
 
+from ...checked import read as argument
 from ...errors import unknown
-from ...network import times_of
-from ...plans import Plan
+from ...network import Shape, times_of
+from ...plans import Plan, Tuned
 from ...plans.files import dumps
 from ...plans.program import Evaluate
 from .classes import class_of, configuration, name_of_class, parameters
@@ -23,7 +24,7 @@ from .read import read
 from .stepping import Stepping
 
 #: What a FlowsolveScheduler's configuration has besides that of the scheduler whose place it takes.
-OWN = ("solver", "grid", "options", "final", "plan", "base_class")
+OWN = ("solver", "grid", "options", "final", "shape", "plan", "base_class")
 
 
 class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
@@ -45,6 +46,8 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
             for as many steps. Sigmas and timesteps that a call gives come before both.
         options: the solver's, such as ``{"eta": 0.5}``.
         final: "clean", or "base", for where the scheduler ends; see :class:`Levels`.
+        shape: of a sample of what the network sees, on whose size "auto" depends; without it that
+            of a large picture's latents is taken.
         plan: the text of a plan's file, which is then all of the above.
         base_class: the scheduler whose place is taken, a class of diffusers.
         **base: its configuration.
@@ -60,6 +63,7 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
         grid: Any = None,
         options: dict[str, Any] | None = None,
         final: str = "clean",
+        shape: Sequence[int] | None = None,
         plan: str | None = None,
         base_class: str = "DDIMScheduler",
         **base: Any,
@@ -98,11 +102,13 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
         grid: Any = None,
         *,
         final: str = "clean",
-        plan: Plan | None = None,
+        shape: Sequence[int] | None = None,
+        plan: Plan | Tuned | None = None,
         **options: Any,
     ) -> FlowsolveScheduler:
         """In the place of ``scheduler``, a pipeline's, which is left as it is. Options are the
-        solver's. A ``plan`` is used as it is, by calls of as many steps as it has evaluations.
+        solver's. A ``plan``, such as one that :func:`flowsolve.tune` fitted, is used as it is, by
+        calls of as many steps as it has evaluations.
 
         Raises:
             TypeError, ValueError: for arguments that do not fit, and a scheduler that states no
@@ -113,7 +119,9 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
         convention, name = read(scheduler), name_of_class(type(scheduler))
         how: dict[str, Any] = {"solver": solver, "grid": grid, "final": final, "base_class": name}
         how["options"] = options or None
+        how["shape"] = None if shape is None else list(argument("shape", shape, Shape))
         if plan is not None:
+            plan = plan.plan if isinstance(plan, Tuned) else plan
             plan.check(convention.process)
             how["plan"] = dumps(plan.program)
         return cls(**{**configuration(scheduler), **how})
