@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from exact_problems import PROCESSES, NetworkProblem, Problem
 from inside import numbers
-from laws import F64, LAWS, Law, Parts, Velocity
+from laws import F64, LAWS, Law, Parts, Velocity, around, circle, images, mixture
 from networks import RECIPES, network, squares
 from torch import Tensor
 
@@ -29,27 +29,6 @@ from flowsolve.models.files import read_images
 
 DATA = Path("runs/data")
 Maker = Callable[[], Parts]
-
-
-def mixture(seed: int, components: int, d: int, widths: tuple[float, float]) -> Parts:
-    """Gaussians of many widths in d dimensions."""
-    g = torch.Generator().manual_seed(seed)
-    means = torch.randn(components, d, dtype=F64, generator=g)
-    means = 0.5 * (means - means.mean(0)) / means.std()
-    sizes = torch.rand(components, d, dtype=F64, generator=g)
-    sizes = widths[0] * (widths[1] / widths[0]) ** sizes
-    return 0.3 + torch.rand(components, dtype=F64, generator=g), means, list(sizes.square())
-
-
-def circle(radius: float, width: float) -> Parts:
-    """Eight on a circle."""
-    angle = torch.arange(8, dtype=F64) * (torch.pi / 4)
-    return torch.ones(8), radius * torch.stack([angle.cos(), angle.sin()], 1), width**2
-
-
-def around(points: Tensor, width: float) -> Parts:
-    """A Gaussian around each."""
-    return torch.ones(len(points)), points.to(F64), width**2
 
 
 def table(name: str, width: float) -> Parts:
@@ -66,19 +45,6 @@ def folded(seed: int, points: int, k: int, d: int, width: float) -> Parts:
     u, turn = rng.standard_normal((points, k)), rng.standard_normal((3 * k, d))
     z = np.concatenate([u, np.sin(2 * u), np.cos(1.5 * u)], 1) @ turn
     return around(torch.as_tensor(0.5 * (z - z.mean(0)) / z.std()), width)
-
-
-def power(seed: int, side: int, exponent: float, components: int, shared: float) -> Parts:
-    """Gaussians with power 1/f^exponent in one channel, as laws.images in three."""
-    g, f = torch.Generator().manual_seed(seed), torch.arange(side, dtype=F64)
-    radius = (f[:, None] ** 2 + f**2 + 1.0).sqrt()
-    spectrum = radius**-exponent
-    spectrum = (0.25 * spectrum / spectrum.mean())[None]
-    means = torch.randn(components, 1, side, side, dtype=F64, generator=g)
-    tilt = torch.randn(components, 1, 1, 1, dtype=F64, generator=g).clamp(-2, 2) / 2
-    tilt = tilt * radius.log() / radius.log().max()
-    own = list((1.0 - shared) * spectrum * tilt.exp())
-    return torch.ones(components), (shared * spectrum).sqrt() * means, own
 
 
 def digits(rows: slice, width: float, side: int = 28) -> Parts:
@@ -106,10 +72,10 @@ def _of(make: Callable[..., Parts], *how: Any) -> Maker:
 CHOOSING: dict[str, tuple[Maker, str, int]] = {
     "circle, .08": (_of(circle, 0.7, 0.08), "VP", 192),
     "circle, .02": (_of(circle, 0.7, 0.02), "EDM", 192),
-    "plane, wide": (_of(mixture, 1, 6, 2, (0.15, 0.3)), "flow", 192),
-    "plane, fine": (_of(mixture, 2, 20, 2, (0.02, 0.1)), "VP", 192),
-    "3 dimensions": (_of(mixture, 3, 10, 3, (0.05, 0.2)), "cosine", 128),
-    "8 dimensions": (_of(mixture, 4, 12, 8, (0.05, 0.3)), "flow", 96),
+    "plane, wide": (_of(mixture, 1, 6, (0.15, 0.3), 2), "flow", 192),
+    "plane, fine": (_of(mixture, 2, 20, (0.02, 0.1), 2), "VP", 192),
+    "3 dimensions": (_of(mixture, 3, 10, (0.05, 0.2), 3), "cosine", 128),
+    "8 dimensions": (_of(mixture, 4, 12, (0.05, 0.3), 8), "flow", 96),
     "iris": (_of(table, "iris", 0.08), "VP", 96),
     "wine": (_of(table, "wine", 0.15), "EDM", 64),
     "2 in 16": (_of(folded, 0, 400, 2, 16, 0.05), "VP", 64),
@@ -120,16 +86,16 @@ CHOOSING: dict[str, tuple[Maker, str, int]] = {
     "digits 28": (_of(digits, slice(600, 1200), 0.1), "flow", 16),
     "photographs 8": (_of(photographs, 0, 8, 0.06, 400), "EDM", 24),
     "photographs 16": (_of(photographs, 1, 16, 0.06, 400), "VP", 16),
-    "power 256": (_of(power, 0, 16, 2.0, 5, 0.4), "VP", 16),
-    "power 1024": (_of(power, 1, 32, 2.0, 5, 0.4), "flow", 12),
+    "power 256": (_of(images, 0, 5, 2.0, 0.4, 16, (1.0,)), "VP", 16),
+    "power 1024": (_of(images, 1, 5, 2.0, 0.4, 32, (1.0,)), "flow", 12),
     "images": (_of(_law, "images"), "VP", 8),
 }
 CHECKING: dict[str, tuple[Maker, str, int]] = {
     "random mixture": (_of(_law, "random mixture"), "VE", 192),
     "circle, .05": (_of(circle, 1.0, 0.05), "flow", 192),
-    "plane, other": (_of(mixture, 21, 12, 2, (0.03, 0.2)), "table", 192),
-    "5 dimensions": (_of(mixture, 23, 8, 5, (0.02, 0.3)), "VP", 128),
-    "12 dimensions": (_of(mixture, 24, 9, 12, (0.1, 0.3)), "EDM", 96),
+    "plane, other": (_of(mixture, 21, 12, (0.03, 0.2), 2), "table", 192),
+    "5 dimensions": (_of(mixture, 23, 8, (0.02, 0.3), 5), "VP", 128),
+    "12 dimensions": (_of(mixture, 24, 9, (0.1, 0.3), 12), "EDM", 96),
     "breast cancer": (_of(table, "breast_cancer", 0.12), "cosine", 48),
     "diabetes": (_of(table, "diabetes", 0.1), "flow", 64),
     "1 in 8": (_of(folded, 10, 300, 1, 8, 0.04), "EDM", 64),
@@ -141,8 +107,8 @@ CHECKING: dict[str, tuple[Maker, str, int]] = {
     "patches": (_of(_law, "patches"), "table", 24),
     "photographs 12": (_of(photographs, 7, 12, 0.1, 300), "flow", 16),
     "photographs 24": (_of(photographs, 8, 24, 0.06, 300), "VP", 10),
-    "power 576": (_of(power, 5, 24, 1.6, 6, 0.3), "EDM", 12),
-    "power 4096": (_of(power, 6, 64, 2.2, 3, 0.5), "flow", 6),
+    "power 576": (_of(images, 5, 6, 1.6, 0.3, 24, (1.0,)), "EDM", 12),
+    "power 4096": (_of(images, 6, 3, 2.2, 0.5, 64, (1.0,)), "flow", 6),
     "rougher images": (_of(_law, "rougher images"), "table", 8),
 }
 

@@ -71,17 +71,19 @@ class Velocity:
         return (eps - x0).view(x.shape)
 
 
-def _mixture(seed: int, components: int, spread: tuple[float, float]) -> Parts:
+def mixture(seed: int, components: int, spread: tuple[float, float], d: int = 2) -> Parts:
+    """Gaussians of many widths in d dimensions."""
     g = torch.Generator().manual_seed(seed)
-    means = torch.randn(components, 2, dtype=F64, generator=g)
+    means = torch.randn(components, d, dtype=F64, generator=g)
     means = 0.5 * (means - means.mean(0)) / means.std()
     widths = spread[0] * (spread[1] / spread[0]) ** torch.rand(
-        components, 2, dtype=F64, generator=g
+        components, d, dtype=F64, generator=g
     )
     return 0.3 + torch.rand(components, dtype=F64, generator=g), means, list(widths.square())
 
 
-def _circle(radius: float, width: float) -> Parts:
+def circle(radius: float, width: float) -> Parts:
+    """Eight on a circle."""
     angle = torch.arange(8, dtype=F64) * (math.pi / 4)
     return torch.ones(8), radius * torch.stack([angle.cos(), angle.sin()], 1), width**2
 
@@ -93,14 +95,15 @@ def _digits() -> Tensor:
     return torch.as_tensor(pixels[:600], dtype=F64) / 8.0 - 1.0
 
 
-def _smoothed(images: Tensor) -> Parts:
-    """Each with a Gaussian of width 0.1 around it: around points alone every path ends on some
-    point, and an error is nothing or a whole digit."""
-    return torch.ones(len(images)), images, 0.1**2
+def around(points: Tensor, width: float) -> Parts:
+    """A Gaussian around each: around points alone every path ends on some point, and an error is
+    nothing or a whole digit."""
+    return torch.ones(len(points)), points.to(F64), width**2
 
 
 def _patches() -> Parts:
     """Pieces of 8x8 pixels, 3 colours, of the two photographs that come with scikit-learn."""
+
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(1)
@@ -118,22 +121,29 @@ def _patches() -> Parts:
     return torch.ones(len(means)), means, 0.06**2
 
 
-def _images(seed: int, components: int, exponent: float, shared: float) -> Parts:
-    """Gaussians with power 1/f^exponent over the frequencies of 32x32 images in three decorrelated
-    colours.
+def images(
+    seed: int,
+    components: int,
+    exponent: float,
+    shared: float,
+    side: int = 32,
+    colours: tuple[float, ...] = (1.0, 0.1, 0.03),
+) -> Parts:
+    """Gaussians with power 1/f^exponent over the frequencies of images in decorrelated colours, by
+    default 32x32 in three.
 
     Component k has its own mean, drawn with ``shared`` of the power, and its own covariance with
     the rest: each frequency's power is up to a factor of e more or less than the law's. A pixel has
     a variance of 0.25 in all.
     """
     g = torch.Generator().manual_seed(seed)
-    f = torch.arange(32, dtype=F64)
+    f = torch.arange(side, dtype=F64)
     radius = (f[:, None] ** 2 + f**2 + 1.0).sqrt()
-    power = torch.tensor([1.0, 0.1, 0.03], dtype=F64)[:, None, None] * radius**-exponent
+    power = torch.tensor(colours, dtype=F64)[:, None, None] * radius**-exponent
     power = 0.25 * power / power.mean()
-    means = (shared * power).sqrt() * torch.randn(components, 3, 32, 32, dtype=F64, generator=g)
+    means = (shared * power).sqrt() * torch.randn(components, *power.shape, dtype=F64, generator=g)
     tilt = (
-        torch.randn(components, 3, 1, 1, dtype=F64, generator=g).clamp(-2, 2)
+        torch.randn(components, len(colours), 1, 1, dtype=F64, generator=g).clamp(-2, 2)
         / 2
         * radius.log()
         / radius.log().max()
@@ -142,12 +152,12 @@ def _images(seed: int, components: int, exponent: float, shared: float) -> Parts
 
 
 LAWS: dict[str, Callable[[], Parts]] = {
-    "circle": lambda: _circle(1.0, 0.1),
-    "1500 digits": lambda: _smoothed(training_digits()),
-    "mixture": lambda: _circle(0.7, 0.08),
-    "digits": lambda: _smoothed(_digits()),
-    "images": lambda: _images(0, 6, 2.0, 0.5),
-    "random mixture": lambda: _mixture(5, 9, (0.04, 0.3)),
+    "circle": lambda: circle(1.0, 0.1),
+    "1500 digits": lambda: around(training_digits(), 0.1),
+    "mixture": lambda: circle(0.7, 0.08),
+    "digits": lambda: around(_digits(), 0.1),
+    "images": lambda: images(0, 6, 2.0, 0.5),
+    "random mixture": lambda: mixture(5, 9, (0.04, 0.3)),
     "patches": _patches,
-    "rougher images": lambda: _images(11, 7, 1.7, 0.4),
+    "rougher images": lambda: images(11, 7, 1.7, 0.4),
 }

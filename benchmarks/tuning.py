@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -56,10 +55,8 @@ def oracle(where: Problem, nfe: int, everything: bool) -> dict[str, Any]:
     """The best of the peers, for each measure."""
     rows = {str(s): peer_runs.errors(s, where, nfe) for s in peer_settings.settings(everything)}
     there = {name: e for name, e in rows.items() if e is not None}
-    best = {
-        measure: min((of(e), name) for name, e in there.items())
-        for measure, of in few_step.MEASURES.items()
-    }
+    key = where.name, where.process_name
+    best = {m: few_step.best({key: rows}, m)[key] for m in few_step.MEASURES}
     return {
         "settings": len(there),
         **{m: e for m, (e, _) in best.items()},
@@ -160,23 +157,14 @@ def summary(row: dict[str, Any]) -> str:
 def singles(found: dict[str, Any]) -> None:
     """In the place of every setting's errors: which single one is best on all problems, for each
     number of evaluations and measure."""
-    peers = {
-        name: {nfe: row["oracle"].pop("all") for nfe, row in rows.items()}
-        for name, rows in found.items()
+    runs: dict[str, few_step.Runs] = {}
+    for name, rows in found.items():
+        for nfe, row in rows.items():
+            runs.setdefault(nfe, {})[name, ""] = row["oracle"].pop("all")
+    found["single"] = {
+        nfe: {m: few_step.everywhere(each, m)[0] for m in few_step.MEASURES}
+        for nfe, each in runs.items()
     }
-    best: dict[str, Any] = {}
-    for nfe in next(iter(peers.values()), {}):
-        each = [rows[nfe] for rows in peers.values()]
-        everywhere = set(each[0]).intersection(*each)
-        best[nfe] = {
-            measure: min((mean([of(row[s]) for row in each]), s) for s in everywhere)
-            for measure, of in few_step.MEASURES.items()
-        }
-    found["single"] = best
-
-
-def mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def main(arguments: list[str] | None = None) -> None:

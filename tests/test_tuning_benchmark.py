@@ -26,8 +26,8 @@ def run(*arguments: str) -> str:
 
 @pytest.mark.peers
 def test_the_bench_runs():
-    pytest.importorskip("diffusers")
-    pytest.importorskip("azula")
+    for name in ("diffusers", "azula"):
+        pytest.importorskip(name)
     out = run("benchmarks/tuning.py", "bench", "--few", "--budgets", "3")
     assert out.startswith("mixture, EDM 3 auto ") and "; search " in out
 
