@@ -135,7 +135,7 @@ def solve(
         n = len(start)
     n = _count(model, n, seed, first)
     model = checks.check_rows(model.in_run(), first, n)
-    x = _begin(model, run.levels[0], n, start, used, first, device)
+    x = started(model, run.levels[0], n, used, first, device) if start is None else start
     if memory == "constant":
         return constant(model, x, DEFAULT_NFE if nfe is None else nfe, used)
     if memory == "checkpoint":
@@ -224,17 +224,10 @@ def _count(model: Denoiser, n: int | None, seed: Seed, first: int) -> int:
     return len(seed)
 
 
-def _begin(
-    model: Denoiser,
-    level: Level,
-    n: int,
-    start: Tensor | None,
-    seed: Seed | None,
-    first: int,
-    device: Device | None,
-) -> Tensor:
-    if start is not None:
-        return start
+def started(
+    model: Denoiser, level: Level, n: int, seed: Seed | None, first: int, device: Device | None
+) -> Float[Tensor, "n *state"]:
+    """The starts of samples first, ..., first + n - 1 on ``level``, drawn from the prior there."""
     assert seed is not None
     place = checks.check_device(device) if device is not None else model.device
     return model.process.prior(level) @ normal(

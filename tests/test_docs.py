@@ -120,6 +120,19 @@ def test_tuned_plans_and_auto_are_what_the_benchmark_found() -> None:
         assert max(cells) < 1.2
 
 
+def test_tuning_on_a_gpu_is_what_the_benchmark_found() -> None:
+    found = result("tuning_gpu.json")
+    assert found["device"] == "NVIDIA H200"
+    rows = rows_of("tuning.md", "| network | seconds | `auto` | tuned |")
+    for name, key in (("fashion", "fashion"), ("photographs", "photos-vp")):
+        for dtype in ("float32", "bfloat16")[: 1 + (key == "fashion")]:
+            row, measured = rows[f"{name}, {dtype}"], found[f"{key}, {dtype}, 8"]
+            assert float(row[0]) == pytest.approx(measured["seconds"], abs=0.051)
+            for cell, kind in zip(row[1:], ("auto", "tuned"), strict=True):
+                numbers = [float(number) for number in cell.split(", ")]
+                assert numbers == pytest.approx(measured[kind], abs=0.00051)
+
+
 def test_auto_is_what_the_page_says() -> None:
     for head, table in (
         ("| evaluations | solver | c | low, high |", auto.STEADY),

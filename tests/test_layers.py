@@ -26,7 +26,6 @@ plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans.tuned plans
 run.record run.layout run.live run.integrate run
 checks continuing planning leapfrog latents gradients parallel sampling
-tuning.rows tuning.problem tuning.search tuning.fitting tuning.tune tuning.figure tuning
 encoding interpolation
 volume likelihood doubling guides guidance cfgpp
 measurements krylov posteriors particles editing inpainting
@@ -36,6 +35,7 @@ training.objectives training.streams training.bounds training.checkpoints traini
 models models.data models.files models.unet models.preconditioned models.recipes models.shipped
 models.training models.digits models.fashion models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
+tuning.rows tuning.problem tuning.search tuning.fitting tuning.tune tuning.figure tuning
 integrations.diffusers.classes integrations.diffusers.clocks integrations.diffusers.read
 integrations.diffusers.levels
 integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler

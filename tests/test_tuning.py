@@ -21,7 +21,7 @@ from flowsolve.solvers.auto import center_of
 from flowsolve.tuning.fitting import Free, _columns
 from flowsolve.tuning.problem import Problem, Starts, square, summary
 from flowsolve.tuning.rows import Rows, scale
-from flowsolve.tuning.search import entries, laid
+from flowsolve.tuning.search import RULES, entries, laid
 
 VP, FLOW, EDM = flowsolve.VP(), flowsolve.RectifiedFlow(), flowsolve.EDM()
 TABLE = flowsolve.VP.discrete(flowsolve.tables.linear())
@@ -76,7 +76,7 @@ def test_derivatives_are_those_of_central_differences(process):
     model = mixture(process)
     where, (_, some) = problem(model), starts(model, 4)
     rows = Rows.of(flowsolve.plan("vpc2", process, nfe=6))
-    free = Free.of(rows, whole=False)
+    free = Free.of(rows, on_entries=False)
     end, columns = _columns(where, rows, free, some)
     assert torch.allclose(end, where.run(rows, some.y, some.samples))
 
@@ -211,8 +211,9 @@ def test_a_network_of_whole_numbers_is_asked_on_the_entries():
 def test_times_are_rounded_to_entries_that_differ():
     assert entries([9.0, 5.4, 5.3, 5.2, 0.2, -1.0]) == [9.0, 5.0, 4.0, 3.0, 0.0, -1.0]
     assert entries([3.0, 0.1, 0.05, 0.0, -1.0]) == [3.0, 2.0, 1.0, 0.0, -1.0]
-    rows = laid(problem(mixture(TABLE)), "vpc2", flowsolve.grids.Logistic(1.0, 1.5, 1.2), 7)
-    assert rows is not None and rows.n == 7
+    grid = flowsolve.grids.Logistic(1.0, 1.5, 1.2)
+    plan = laid(problem(mixture(TABLE)), RULES["vpc2"], grid, 7)
+    assert plan is not None and plan.nfe == 7
 
 
 def test_starts_of_ones_own_between_ends_of_ones_own():
@@ -236,6 +237,21 @@ def test_starts_of_ones_own_between_ends_of_ones_own():
 def test_the_same_seed_is_the_same_plan():
     first, second = (flowsolve.tune(mixture(VP), 3, n=32, seed=2) for _ in range(2))
     assert first.plan == second.plan and first.error == second.error
+
+
+@pytest.mark.parametrize("told", ["label", "guidance"])
+def test_what_was_fitted_without_a_label_serves_with_it(told):
+    plan = flowsolve.tune(flowsolve.digits(), 5, effort="search").plan
+    model = flowsolve.digits(3)
+    if told == "guidance":
+        model = flowsolve.guided(model, {"label": None}, scale=2.0)
+    run = {"n": 24, "seed": 5}
+    truth = flowsolve.sample(model, solver="etd4", grid="logsnr", nfe=100, **run)
+    x, auto = (
+        flowsolve.sample(model, solver=solver, nfe=nfe, **run)
+        for solver, nfe in ((plan, None), ("auto", 5))
+    )
+    assert rmse(x, truth) < rmse(auto, truth)
 
 
 def test_a_guided_model_is_a_model():
@@ -296,7 +312,7 @@ def test_it_is_a_solver_wherever_a_plan_is(tmp_path):
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    model = mixture(VP)
+    model, rows = mixture(VP), torch.zeros(12)
     for what, how in (
         ("matrices", {"model": flowsolve.digits(process="cld")}),
         ("nfe=0", {"nfe": 0}),
@@ -306,6 +322,8 @@ def test_what_cannot_be_is_refused(tmp_path):
         ("start has 5", {"start": torch.zeros(5, 2, dtype=F64)}),
         ("start", {"start": torch.zeros(16, 3, dtype=F64)}),
         ("unet", {"device": "unet"}),
+        ("y: 12 rows for the samples 0 to 15", {"model": model.given(y=rows, per_sample=["y"])}),
+        ("y may have a row for each", {"model": model.given(y=torch.zeros(16))}),
     ):
         given = {"model": model, "nfe": 4, **QUICK, **how}
         if "start" in how:

@@ -49,6 +49,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
     )
     add(
         "-n",
+        "--n",
         type=options.positive,
         metavar="N",
         help="starts, at least 8 (default: 96, 16 for a search)",
@@ -74,25 +75,20 @@ def run(arguments: argparse.Namespace) -> int:
         raise Usage(f"--output {str(folder)!r}: {error.strerror}") from error
     options.check_file(folder / "tuned.json", (".json",))
     found: list[Tuned] = []
-    wanted = {"effort": arguments.effort, "n": arguments.n, "seed": arguments.seed}
-    for nfe in sorted(arguments.nfe):
-        with running():
-            tuned = flowsolve.tune(
-                model,
-                nfe,
-                **wanted,
-                batch_size=arguments.batch_size,
-                progress=options.wants_bar(arguments),
-            )
-        found.append(tuned)
-        tuned.plan.save(folder / f"nfe{nfe}.json")
-        options.say(arguments, f"{tuned}\n")
-        if tuned.interrupted:
-            break
-    files = _write(folder, found)
-    options.say(arguments, f"{len(found)} plans in {folder}{files}")
-    if found[-1].interrupted:
-        raise KeyboardInterrupt
+    wanted: dict[str, Any] = {"effort": arguments.effort, "n": arguments.n, "seed": arguments.seed}
+    wanted |= {"batch_size": arguments.batch_size, "progress": options.wants_bar(arguments)}
+    try:
+        for nfe in sorted(arguments.nfe):
+            with running():
+                tuned = flowsolve.tune(model, nfe, **wanted)
+            found.append(tuned)
+            tuned.save(folder / f"nfe{nfe}.json")
+            options.say(arguments, f"{tuned}\n")
+            if tuned.interrupted:
+                raise KeyboardInterrupt
+    finally:
+        if found:
+            options.say(arguments, f"{len(found)} plans in {folder}{_write(folder, found)}")
     return 0
 
 

@@ -2,7 +2,7 @@
 size of a sample, the scale of the data, and what the network predicts.
 
 Levels are those of :class:`~flowsolve.grids.Logistic` around a center that grows with the size d as
-d^¼. There are two tables, measured (docs/benchmarks.md). In :data:`STEADY` are the networks whose
+d^¼. There are two tables, measured (docs/tuning.md). In :data:`STEADY` are the networks whose
 output says ε̂ − x̂0 at every level. One of ε does not at the noisiest: x̂0 = (x − Rε̂)/A has its
 error times σ̄, often a hundred and more, a polynomial through that is far off, and levels at large
 σ̄ pay: :data:`AMPLIFIED`.

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import pictures
 from ..checked import checked
+from ..comparison.figures import plot_formats
 from ..output import write
 from ..plans import Tuned
 from ..plans.program import Evaluate
@@ -26,10 +28,10 @@ def plot(tuned: Sequence[Tuned], path: os.PathLike[str] | str, title: str = "") 
     """
     if not tuned:
         raise ValueError("tuned is empty; there is nothing to show")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'flowsolve[run]'") from error
+    place = Path(path)
+    pictures.check(place, plot_formats())
+    from matplotlib.figure import Figure
+
     family = sorted(tuned, key=lambda each: each.nfe)
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     levels, errors = figure.subplots(1, 2)
@@ -54,8 +56,7 @@ def plot(tuned: Sequence[Tuned], path: os.PathLike[str] | str, title: str = "") 
         axis.spines[["top", "right"]].set_visible(False)
     if title:
         figure.suptitle(title)
-    place = Path(path)
-    write(place, lambda file: figure.savefig(file, format=place.suffix[1:] or "png", dpi=120))
+    write(place, lambda file: figure.savefig(file, format=place.suffix[1:], dpi=120))
 
 
 def _sigma(instruction: Any) -> float | None:

@@ -42,11 +42,11 @@ class Free(NamedTuple):
     weights: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, rows: Rows, whole: bool) -> Free:
+    def of(cls, rows: Rows, on_entries: bool) -> Free:
         last = rows.n - 1
         first = [0 if r == last else max(0, r + 1 - BAND) for r in range(rows.n)]
         weights = [(r, j) for r in range(rows.n) for j in range(first[r], r + 1)]
-        return cls([] if whole else list(range(1, rows.n)), weights)
+        return cls([] if on_entries else list(range(1, rows.n)), weights)
 
 
 def fit(
@@ -58,7 +58,7 @@ def fit(
 ) -> Iterator[float]:
     """Fit ``rows`` to the starts ``train``, an iteration at a time: each yields the least error so
     far on ``choose``, and ``better`` is told of what has it."""
-    free = Free.of(rows, problem.whole)
+    free = Free.of(rows, problem.on_entries)
     best = both(problem.errors(rows, choose))
     squares = problem.errors(rows, train)
     damping, idle = 1e-2, 0

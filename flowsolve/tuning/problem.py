@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -51,7 +52,7 @@ class Problem:
         return self.process.at(SIGMA, math.exp(log_sigma))
 
     @cached_property
-    def whole(self) -> bool:
+    def on_entries(self) -> bool:
         """Whether the network is told whole numbers, so that levels stay on a table's entries."""
         table = self.process.entries is not None
         return table and isinstance(self.model.label(self.quiet), int)
@@ -108,11 +109,13 @@ class Problem:
         return square(self.run(rows, starts.y, starts.samples) - starts.truth, scale(self.end))
 
 
+@dataclass(frozen=True, eq=False)
 class Starts:
     """Some of the starts: which samples, their y, and the y where the ODE takes them."""
 
-    def __init__(self, samples: Tensor, y: Tensor, truth: Tensor) -> None:
-        self.samples, self.y, self.truth = samples, y, truth
+    samples: Tensor
+    y: Tensor
+    truth: Tensor
 
     def part(self, rows: slice) -> Starts:
         """Some of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from ..coordinates import DATA, FLOW, Coordinates
 from ..errors import Unsuited
 from ..grids import Explicit, Grid, Logistic
+from ..plans import Plan
 from ..processes import FLOW_TIME, LAMBDA, Variable
 from ..run import Span, layout
 from ..solvers import Multistep, Polynomial, Solver
@@ -118,20 +119,19 @@ def search(
     return sorted(refined, key=lambda f: f.error)
 
 
-def laid(problem: Problem, rule: str, grid: Grid, nfe: int) -> Rows | None:
-    """The rows of a rule on a grid; None where it has none there."""
+def laid(problem: Problem, solver: Solver, grid: Grid, nfe: int) -> Plan | None:
+    """The plan of a solver on a grid, on a table's entries where the network is told whole numbers;
+    None where it has none there."""
     process = problem.process
     span: Span = (problem.begin.t, problem.end.t)
     try:
-        if problem.whole:
+        if problem.on_entries:
             levels = grid.levels(process, nfe, problem.begin, problem.end)
             grid = Explicit(tuple(entries([level.t for level in levels])))
             span = (None, None)
-        plan = layout(RULES[rule], process, grid, nfe, span).plan
+        return layout(solver, process, grid, nfe, span).plan
     except (Unsuited, ValueError):
         return None
-    rows = None if plan is None else Rows.of(plan)
-    return rows if rows is not None and rows.n == nfe else None
 
 
 def entries(times: Sequence[float]) -> list[float]:
@@ -144,11 +144,14 @@ def entries(times: Sequence[float]) -> list[float]:
     return [*result, float(times[-1])]
 
 
-def _measured(problem: Problem, starts: Starts, pairs: object, nfe: int) -> list[Found]:
+def _measured(
+    problem: Problem, starts: Starts, pairs: Iterable[tuple[str, Logistic]], nfe: int
+) -> list[Found]:
     found = []
-    for rule, grid in pairs:  # type: ignore[attr-defined]
-        rows = laid(problem, rule, grid, nfe)
-        if rows is not None:
+    for rule, grid in pairs:
+        plan = laid(problem, RULES[rule], grid, nfe)
+        rows = None if plan is None else Rows.of(plan)
+        if rows is not None and rows.n == nfe:
             found.append(Found(both(problem.errors(rows, starts)), rule, grid, rows))
     return sorted(found, key=lambda f: f.error)
 

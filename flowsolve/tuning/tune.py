@@ -17,12 +17,12 @@ from .. import conditioning as conditions
 from ..checked import Count, OneSeed, checked
 from ..checks import Device
 from ..denoiser import Denoiser
-from ..grids import Logistic
-from ..noise import normal
+from ..grids import find_grid
 from ..plans import Errors, Plan, Tuned
 from ..readers import Later, Must
 from ..run import Span, progress_bar
-from ..sampling import solve
+from ..sampling import solve, started
+from ..solvers import find_solver
 from ..solvers.auto import center_of
 from ..starts import check_state
 from ..typing import Float
@@ -39,7 +39,10 @@ AHEAD = 3
 #: Evaluations of the reference, at least, and in those of the plan.
 REFERENCE, TIMES = 48, 6
 
-Many = Annotated[int, Must(lambda v: 8 <= v <= 2**20, "an integer from 8 to 2**20")]
+#: The fewest starts: there must be some of each kind.
+LEAST = 8
+
+Many = Annotated[int, Must(lambda v: LEAST <= v <= 2**20, "an integer from 8 to 2**20")]
 Long = Annotated[int, Must(lambda v: 1 <= v <= 10_000, "an integer from 1 to 10000")]
 Budget = Annotated[int, Must(lambda v: 1 <= v <= 100, "an integer from 1 to 100")]
 
@@ -74,8 +77,8 @@ def tune(
 
     Args:
         model: a :class:`~flowsolve.Denoiser` on a process whose A and R are numbers. A plan that
-            was fitted without a label, or without guidance, serves with it too (docs/tuning.md).
-            Where the network is told whole numbers (``time=lambda level: round(level.t)`` on a
+            was fitted without a label, or without guidance, is better than auto with it too. Where
+            the network is told whole numbers (``time=lambda level: round(level.t)`` on a
             table), levels stay on the table's entries.
         nfe: evaluations of a run.
         effort: "full", or "search" for networks that are dear: the fit is left out, which costs
@@ -112,8 +115,9 @@ def tune(
     auto = checks.check_layout(process, "auto", nfe, None, span, {}, about=model.about).plan
     assert auto is not None
     begin, end = auto.levels[0], auto.levels[-1]
-    y, samples = _starts(model, begin, n, start, seed, effort, device)
-    count = len(y)
+    model, x = _starts(model, begin, n, start, seed, effort, device)
+    count, y = len(x), x / scale(begin)
+    samples = torch.arange(count, device=x.device)
     train, choose = count // 2, count // 4
     bar = progress_bar(progress, None)
     ask = (lambda _: None) if bar is None else bar.update
@@ -149,8 +153,8 @@ class _Best:
         self.problem, self.train, self.choose, self.held = problem, train, choose, held
         rows = Rows.of(auto)
         assert rows is not None
-        self.auto, self.rows, self.name, self.interrupted = rows, rows, "auto", True
-        self.plan = self.begun = auto
+        self.auto, self.of_auto = auto, rows
+        self.rows, self.name, self.interrupted = rows, "auto", True
         self.error = both(problem.errors(rows, choose))
 
     def find(self, nfe: int, center: float, effort: str) -> None:
@@ -173,7 +177,7 @@ class _Best:
     def fitted(self, name: str) -> Callable[[float, Rows], None]:
         def better(error: float, rows: Rows) -> None:
             if error < self.error:
-                self.error, self.rows, self.name, self.plan = error, rows, name, rows.plan()
+                self.error, self.rows, self.name = error, rows, name
 
         return better
 
@@ -181,11 +185,11 @@ class _Best:
         """The plan, its error and auto's on the starts that are held back; auto where that is
         better there too."""
         error, of_auto = (
-            summary(self.problem.errors(rows, self.held)) for rows in (self.rows, self.auto)
+            summary(self.problem.errors(rows, self.held)) for rows in (self.rows, self.of_auto)
         )
         if error.both > of_auto.both:
-            self.plan, self.name, error = self.begun, "auto", of_auto
-        return self.plan, error, of_auto
+            self.name, error = "auto", of_auto
+        return self.auto if self.name == "auto" else self.rows.plan(), error, of_auto
 
 
 def _starts(
@@ -196,31 +200,32 @@ def _starts(
     seed: int,
     effort: str,
     device: Device | None,
-) -> tuple[Tensor, Tensor]:
-    """States in y, and the numbers of the samples."""
+) -> tuple[Denoiser, Tensor]:
+    """The model for the starts, and they, on the level ``begin``."""
     if start is not None:
         x = check_state(model, "start", start, model.shape and model.state_shape)
-        if len(x) < 8:
-            raise ValueError(f"start has {len(x)} samples; expected 8 at least")
+        if len(x) < LEAST:
+            raise ValueError(f"start has {len(x)} samples; expected {LEAST} at least")
+        n = len(x)
     else:
         if n is None:
             few = math.prod(model.state_shape) <= FEW_DIMENSIONS and effort == "full"
             usual = MANY_STARTS if few else STARTS[effort]
             n = conditions.count(model.conditioning, model.per_sample) or usual
-        place = checks.check_device(device) if device is not None else model.device
-        x = model.process.prior(begin) @ normal(
-            seed, range(n), 0, model.state_shape, model.state_dtype, place
-        )
-    return x / scale(begin), torch.arange(len(x), device=x.device)
+        x = started(model, begin, n, seed, 0, device)
+    if model.per_sample is None:
+        conditions.check_known(model.conditioning, 0, n, f"n={n}")
+        model = model.given(per_sample=[])
+    return checks.check_rows(model, 0, n), x
 
 
 def _truth(problem: Problem, y: Tensor, samples: Tensor, nfe: int) -> Tensor:
     """Where the ODE takes the starts: where auto does, with many evaluations."""
-    grid = Logistic(center_of(problem.process, problem.model.about), 1.5, 1.2)
-    most = problem.process.entries if problem.whole else None
-    rows = laid(problem, "fpc3", grid, nfe if most is None else min(nfe, most))
-    assert rows is not None
-    plan = rows.plan()
+    most = problem.process.entries if problem.on_entries else None
+    nfe = nfe if most is None else min(nfe, most)
+    solver, grid = find_solver("auto", None, nfe, problem.process, about=problem.model.about)
+    plan = laid(problem, solver, find_grid(grid, problem.process), nfe)
+    assert plan is not None
     size, ends = problem.batch_size if problem.model.whole is None else len(y), []
     for i in range(0, len(y), size):
         part = slice(i, i + size)
