@@ -35,7 +35,6 @@ lint: $(VENV)/.stamp-dev
 
 docs: $(VENV)/.stamp-docs
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
-	$(PY) docs/check_math.py docs/_build/html
 
 package: $(VENV)/.stamp-dev
 	.ci/package $(PY)

@@ -1,5 +1,5 @@
-"""Sphinx configuration. The build needs no network: MathJax is in _static, there is no remote
-inventory."""
+"""Sphinx configuration. The build needs no network: formulas are typeset by the vendored MathJax,
+there is no remote inventory."""
 
 import re
 import sys
@@ -23,7 +23,8 @@ version = release = flowsolve.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "mathml",
+    "tidy",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -31,7 +32,7 @@ extensions = [
     "zoo_tables",
     "matplotlib.sphinxext.plot_directive",
 ]
-exclude_patterns = ["_build", "generated"]
+exclude_patterns = ["_build", "generated", "mathjax"]
 
 html_theme = "furo"
 html_title = f"flowsolve {release}"
@@ -40,7 +41,7 @@ html_css_files = ["custom.css"]
 html_copy_source = False
 html_show_sphinx = False
 
-mathjax_path = "mathjax/tex-svg-full.js"
+html_math_renderer = "mathml"
 math_numfig = False
 math_eqref_format = "({number})"
 
@@ -66,7 +67,7 @@ maximum_signature_line_length = 100
 plot_formats = ["svg"]
 plot_html_show_formats = False
 plot_html_show_source_link = False
-plot_rcparams = {"svg.hashsalt": "flowsolve"}
+plot_rcparams = {"svg.hashsalt": "flowsolve", "savefig.transparent": True}
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -83,8 +84,8 @@ def escape_marks(app, what, name, obj, options, lines):
 
 
 def show_defaults(app, what, name, obj, options, signature, annotation):
-    """A dataclass field's ``<factory>`` is no Python and would leave the whole signature without
-    markup; defaults have values."""
+    """A dataclass field's ``<factory>`` and ``<function f>`` are no Python and would leave the
+    whole signature without markup; defaults have values."""
     if signature is None:
         return None
     signature = re.sub(
@@ -92,6 +93,7 @@ def show_defaults(app, what, name, obj, options, signature, annotation):
         lambda m: repr(getattr(sys.modules[obj.__module__], m.group())),
         signature,
     )
+    signature = re.sub(r"<function (\w+)[^>]*>", r"\1", signature)
     return signature.replace("<factory>", "{}"), annotation
 
 

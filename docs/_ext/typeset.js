@@ -1,4 +1,4 @@
-// Reads a JSON list of TeX strings on stdin, writes a JSON list: null where MathJax typesets the string, else its error.
+// Reads a JSON list of [TeX, whether it is a display] on stdin, writes a JSON list of {mathml} or {error}.
 // The vendored file is made for browsers; its TeX parser needs no page, so objects that answer everything stand in for one.
 const fs = require("fs");
 const vm = require("vm");
@@ -28,20 +28,21 @@ global.MathJax = {
 };
 vm.runInThisContext(fs.readFileSync(process.argv[2], "utf8"), { displayErrors: false });
 
-function check(tex) {
+function typeset([tex, display]) {
   try {
     MathJax.texReset();
-    const error = /data-mjx-error="([^"]*)"/.exec(MathJax.tex2mml(tex));
-    return error && error[1];
+    const mathml = MathJax.tex2mml(tex, { display });
+    const error = /data-mjx-error="([^"]*)"/.exec(mathml);
+    return error ? { error: error[1] } : { mathml };
   } catch (error) {
-    return error.message || String(error);
+    return { error: error.message || String(error) };
   }
 }
 
 const started = Date.now();
 (function wait() {
   if (MathJax.tex2mml) {
-    process.stdout.write(JSON.stringify(JSON.parse(fs.readFileSync(0, "utf8")).map(check)));
+    process.stdout.write(JSON.stringify(JSON.parse(fs.readFileSync(0, "utf8")).map(typeset)));
   } else if (Date.now() - started < 20000) {
     setTimeout(wait, 20);
   } else {

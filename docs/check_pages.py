@@ -1,0 +1,160 @@
+"""The built pages in a real browser, without a network, as a reader has them.
+
+    python docs/check_pages.py docs/_build/html          # every page wide and narrow, four dark
+    python docs/check_pages.py docs/_build/html --few    # some of them
+
+Of each page: no error in the console, no request that leaves, nothing that sticks out and cannot
+be scrolled to, no markup left as text, every picture described; on four pages axe finds nothing
+serious; and every control of the explorer changes its picture and its address. Needs Debian's
+chromium and the packages playwright and axe-playwright-python (pip install -e '.[browser]').
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+WIDTHS = (1280, 390)
+DARK = ("index", "learn/ode", "explore", "solvers")
+CHROMIUM = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome")
+#: What a browser knows of a page, in the page's own words.
+STICKS_OUT = """() => {
+  const wide = document.documentElement.clientWidth;
+  const scrolls = (e) => {
+    for (; e && e.tagName !== "ARTICLE"; e = e.parentElement)
+      if (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) return true;
+    return false;
+  };
+  const all = [...document.querySelectorAll("article math, article img, article table, article p, article pre, article svg")];
+  return all.filter((e) => e.getBoundingClientRect().right > wide + 1 && !scrolls(e))
+    .map((e) => e.tagName + ": " + e.textContent.trim().slice(0, 60));
+}"""
+RAW = r"""() => [...document.querySelectorAll("article p, article td, article li, article figcaption")]
+  .filter((e) => /^\s*\||``|\{(doc|ref|func|class|cite)\}|\\\(|\$\$/.test(e.textContent) && !e.closest("details.source"))
+  .map((e) => e.textContent.trim().slice(0, 60))"""
+UNSAID = """() => [...document.querySelectorAll("article img")].filter((e) => !e.alt).map((e) => e.src)"""
+
+
+def chromium() -> str:
+    for name in CHROMIUM:
+        path = shutil.which(name)
+        if path:
+            return path
+    sys.exit("check_pages needs Chromium: apt-get install -y --no-install-recommends chromium")
+
+
+def serve(folder: Path) -> http.server.ThreadingHTTPServer:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def look(browser: Any, base: str, name: str, width: int, scheme: str, axe: Any) -> Iterator[str]:
+    """What is wrong with a page."""
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.on("console", lambda m: said.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((base, "data:")) else said.append(f"asks for {r.url}"),
+    )
+    page.goto(f"{base}{name}.html")
+    yield from said
+    if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        yield "the page is wider than the window"
+    for what, script in (("sticks out", STICKS_OUT), ("raw", RAW), ("no alt text", UNSAID)):
+        for text in page.evaluate(script):
+            yield f"{what}: {text}"
+    if axe is not None:
+        for found in axe.run(page).response["violations"]:
+            if found["impact"] in ("serious", "critical"):
+                where = found["nodes"][0]["target"]
+                yield f"axe: {found['id']}, {len(found['nodes'])} times, as at {where}"
+    page.close()
+
+
+def explore(browser: Any, base: str) -> Iterator[str]:
+    """Every control of the explorer changes the picture and the address."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(f"{base}explore.html")
+    controls = page.locator(".explorer select, .explorer input[type=range]")
+    if controls.count() < 6:
+        yield f"the explorer has {controls.count()} controls"
+    for k in range(controls.count()):
+        control = controls.nth(k)
+        name = control.get_attribute("name") or control.get_attribute("id")
+        if not control.is_enabled():
+            continue
+        before = _state(page)
+        if control.evaluate("e => e.tagName") == "SELECT":
+            options = control.evaluate("e => [...e.options].filter(o => !o.disabled).map(o => o.value)")
+            other = next(o for o in options if o != control.input_value())
+            control.select_option(other)
+        else:
+            low, now = control.get_attribute("min"), control.input_value()
+            control.focus()
+            control.press("ArrowRight" if now == low else "ArrowLeft")
+        after = _state(page)
+        if before[0] == after[0] or before[1] == after[1]:
+            yield f"the explorer's {name} does not change the picture or the address"
+    page.close()
+
+
+def _state(page: Any) -> tuple[str, str]:
+    return page.evaluate(
+        "[document.querySelector('.explorer').innerHTML, location.hash]"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--few", action="store_true", help="the pages of the dark, in one width")
+    asked = parser.parse_args()
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        sys.exit(f"check_pages needs {error.name}: pip install -e '.[browser]'")
+    pages = sorted(
+        str(path.relative_to(asked.folder).with_suffix(""))
+        for path in asked.folder.rglob("*.html")
+        if not {"_modules", "_static"} & set(path.parts)
+    )
+    pages = [name for name in pages if name not in ("genindex", "search", "py-modindex")]
+    server, wrong = serve(asked.folder), list[str]()
+    base = f"http://127.0.0.1:{server.server_port}/"
+    arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    jobs = [(name, width, "light") for name in pages for width in WIDTHS]
+    jobs = [(n, w, s) for n, w, s in jobs if not asked.few or (n in DARK and w == WIDTHS[0])]
+    jobs += [(name, WIDTHS[0], "dark") for name in DARK]
+    with sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=chromium(), args=arguments)
+        for name, width, scheme in jobs:
+            axe = Axe() if name in DARK and width == WIDTHS[0] else None
+            for what in look(browser, base, name, width, scheme, axe):
+                wrong.append(f"{name}, {width} px, {scheme}: {what}")
+        wrong += explore(browser, base)
+        browser.close()
+    server.shutdown()
+    for line in wrong:
+        print(line, file=sys.stderr)
+    print(f"check_pages: {len(jobs)} times a page, {len(wrong)} things wrong")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
