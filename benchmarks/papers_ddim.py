@@ -29,7 +29,7 @@ OTHERS = ("auto", "vpc3", "etd3")
 def table2(few: bool = False) -> dict[str, Any]:
     """Mean square error per dimension of x0 → x_T → x0, of all held-out digits, each with its
     label, in values of [−1, 1] (the paper's [0, 1] has a quarter of it)."""
-    n = 4 if few else None
+    n = 2 if few else None
     images, labels = (part[:n] for part in (data().held_out, data().held_out_labels))
     model = flowsolve.digits(labels)
 
@@ -37,11 +37,11 @@ def table2(few: bool = False) -> dict[str, Any]:
         found = flowsolve.reconstruct(model, images, solver=solver, nfe=nfe, grid=grid)
         return float(found.error.double().mean())
 
-    steps = STEPS[:2] if few else STEPS
+    steps, budgets = (STEPS[:1], BUDGETS[:1]) if few else (STEPS, BUDGETS)
     ddim = {
         grid or "default": {n: error("ddim", n, grid) for n in steps} for grid in ("uniform", None)
     }
-    others = {s: {n: error(s, n, None) for n in (BUDGETS[:3] if few else BUDGETS)} for s in OTHERS}
+    others = {s: {n: error(s, n, None) for n in budgets} for s in OTHERS}
     return {
         "images": len(images),
         "ddim": ddim,
@@ -60,13 +60,13 @@ def least(ddim: dict[int, float], other: dict[int, float]) -> dict[int, int | No
 def figure5(few: bool = False) -> dict[str, Any]:
     """Root mean square distance to the end of the ODE from the same x_T, by the number of ddim's
     steps, and that between the ends of two x_T: 16 digits of each class."""
-    labels = torch.arange(10).repeat(1 if few else 16)
+    labels = torch.arange(2) if few else torch.arange(10).repeat(16)
     model = flowsolve.digits(labels, dtype=torch.float64)
-    how: dict[str, Any] = {"solver": "adaptive", "rtol": 1e-4, "atol": 1e-4}
+    how: dict[str, Any] = {"solver": "adaptive", "rtol": 1e-2, "atol": 1e-2}
     if not few:
         how = {"solver": "dopri8", "rtol": 1e-7, "atol": 1e-7}
     end, other = (flowsolve.sample(model, seed=seed, **how) for seed in (0, 1))
-    steps = STEPS[:2] if few else STEPS
+    steps = STEPS[:1] if few else STEPS
     found = {n: flowsolve.sample(model, solver="ddim", nfe=n, seed=0) for n in steps}
     return {
         "images": len(labels),

@@ -182,7 +182,7 @@ def written(name: str, found: dict[str, Any]) -> None:
     lines = []
     for key, value in found.items():
         if isinstance(value, dict) and value and key != "made":
-            inner = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
+            inner = ",\n".join(f"  {json.dumps(str(k))}: {json.dumps(v)}" for k, v in value.items())
             lines.append(f" {json.dumps(key)}: {{\n{inner}\n }}")
         else:
             lines.append(f" {json.dumps(key)}: {json.dumps(value)}")

@@ -38,6 +38,7 @@ html_theme = "furo"
 html_title = f"flowsolve {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_js_files = [("filter.js", {"defer": "defer"})]
 html_copy_source = False
 html_show_sphinx = False
 

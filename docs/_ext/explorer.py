@@ -286,9 +286,11 @@ def asked_of_node(program: str, data: Any = None) -> Any:
 
 #: The guided stops: what to press, and what to see.
 STOPS = {
-    "One point, one evaluation": "#data=point&process=vp&solver=ddim&n=1&grid=uniform&eta=0&path=7",
-    "Two clusters, DDIM, 4": "#data=two&process=vp&solver=ddim&n=4&grid=uniform&eta=0&path=4",
-    "The same, higher order": "#data=two&process=vp&solver=auto&n=4&grid=uniform&eta=0&path=4",
+    "One point, one evaluation": "#data=point&process=vp&solver=ddim&n=1&grid=logistic&eta=0&path=7",
+    "Two clusters, ddim, four": "#data=two&process=vp&solver=ddim&n=4&grid=logistic&eta=0&path=4",
+    "The same four, second order": (
+        "#data=two&process=vp&solver=dpmpp2m&n=4&grid=logistic&eta=0&path=4"
+    ),
 }
 
 
@@ -332,6 +334,7 @@ def markup() -> str:
     legend = "".join(
         f'<li class="{kind}"><span></span>{words}</li>'
         for kind, words in (
+            ("law", "the data"),
             ("exact", "exact path"),
             ("run", "the solver’s path"),
             ("noise", "fresh noise"),
@@ -345,11 +348,11 @@ def markup() -> str:
 <button type="button" data-play>Play</button></fieldset></form>
 <noscript><div class="panels">{still["pictures"]}</div>
 <p>One data point, ddim: {still["words"]} With JavaScript the picture can be changed.</p></noscript>
-<div class="scripted"><div class="panels">{panels}</div>
+<div hidden><div class="panels">{panels}</div>
 <ul class="legend">{legend}</ul>
 <p aria-live="polite" data-words></p>
 <div class="panels">{picture.format("Mean error against evaluations", "chart")}
-<table><caption>Mean error with as many evaluations</caption><tbody data-rows></tbody></table></div>
+<table><caption>Mean error with these evaluations (η = 0)</caption><tbody data-rows></tbody></table></div>
 <p class="caption">The Python that makes the thick run:</p>
 <div class="highlight-python notranslate"><div class="highlight"><pre data-code></pre></div></div></div>
 <script type="application/json">{written()}</script>

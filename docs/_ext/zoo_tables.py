@@ -61,6 +61,12 @@ def _row(cells: Sequence[Cell]) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *cell)) for cell in cells))
 
 
+#: Without JavaScript there is nothing to filter with, and the field stays away.
+FILTER = """<div class="zoo-filter" hidden><label>Show solvers with
+<input type="search" class="zoo-filter" placeholder="order 3, flow, arXiv 2206.00364, k-diffusion">
+</label> <output aria-live="polite"></output></div>"""
+
+
 class SolverTable(SphinxDirective):
     """The rows of ``flowsolve.solver_table()``, a table for each family."""
 
@@ -77,7 +83,7 @@ class SolverTable(SphinxDirective):
             "source",
             "elsewhere",
         )
-        result: list[nodes.Node] = []
+        result: list[nodes.Node] = [nodes.raw("", FILTER, format="html")]
         for family, rows in families.items():
             result.append(
                 nodes.rubric(
@@ -88,9 +94,9 @@ class SolverTable(SphinxDirective):
                 )
             )
             result.append(nodes.paragraph("", "", *text(FAMILIES[family])))
-            result.append(
-                table(head, (22, 6, 12, 14, 18, 24, 24), [self._cells(row) for row in rows])
-            )
+            made = table(head, (22, 6, 12, 14, 18, 24, 24), [self._cells(row) for row in rows])
+            made["classes"].append("solvers")
+            result.append(made)
         return result
 
     @staticmethod

@@ -8,7 +8,7 @@ const Explorer = (() => {
 
   // ---- The state of the page, and its hash -------------------------------------------------
 
-  const initial = {data: "two", process: "vp", solver: "ddim", n: "4", grid: "uniform", eta: "0", path: "4"};
+  const initial = {data: "two", process: "vp", solver: "ddim", n: "4", grid: "logistic", eta: "0", path: "4"};
 
   const choices = (D) => ({
     data: Object.keys(D.data), process: Object.keys(D.processes), solver: D.solvers,
@@ -75,7 +75,7 @@ const Explorer = (() => {
 
   // ---- Pictures --------------------------------------------------------------------------------
 
-  const WIDTH = 360, HEIGHT = 290, FRAME = {left: 40, right: 352, top: 8, bottom: 246}, INSET = 8;
+  const WIDTH = 360, HEIGHT = 290, FRAME = {left: 46, right: 352, top: 8, bottom: 246}, INSET = 8;
   const scale = (from, to, a, b) => (v) => a + ((v - from) / (to - from)) * (b - a);
   const across = (from, to) => scale(from, to, FRAME.left + INSET, FRAME.right - INSET);
   const upward = (from, to) => scale(from, to, FRAME.bottom - INSET, FRAME.top + INSET);
@@ -96,7 +96,7 @@ const Explorer = (() => {
       `<clipPath id="explorer-${name}-now"><rect class="now" ${box}/></clipPath></defs>` +
       `<rect class="frame" ${box}/>${x.join("")}${y.join("")}` +
       `<text x="${middle}" y="${HEIGHT - 6}" text-anchor="middle">${axes.x.label}</text>` +
-      `<text x="12" y="${(top + bottom) / 2}" text-anchor="middle" transform="rotate(-90 12 ${(top + bottom) / 2})">` +
+      `<text x="9" y="${(top + bottom) / 2}" text-anchor="middle" transform="rotate(-90 9 ${(top + bottom) / 2})">` +
       `${axes.y.label}</text><g clip-path="url(#explorer-${name})">${drawing}</g>`;
   }
 
@@ -148,14 +148,14 @@ const Explorer = (() => {
     return D.solvers.map((solver) => [solver, D.counts.map((n) => meanError(D, {...plain, solver, n: String(n)}))]);
   }
 
-  const FLOOR = 1e-6;
+  const FLOOR = -5; // of the chart, a power of ten
 
   function chart(D, state, table) {
-    const counts = D.counts, X = across(0, Math.log(counts[counts.length - 1])), Y = upward(-6, 1);
-    const point = (n, error) => [X(Math.log(n)), Y(Math.log10(Math.max(FLOOR, error)))];
+    const counts = D.counts, X = across(0, Math.log(counts[counts.length - 1])), Y = upward(FLOOR, 0.5);
+    const point = (n, error) => [X(Math.log(n)), Y(Math.max(FLOOR, Math.log10(error)))];
     const axes = {
       x: {at: (n) => X(Math.log(n)), ticks: ticks(counts), label: "evaluations of the network"},
-      y: {at: Y, ticks: [[0, "1"], [-2, "10⁻²"], [-4, "10⁻⁴"], [-6, "≤10⁻⁶"]], label: "mean error"},
+      y: {at: Y, ticks: [[0, "1"], [-1, "0.1"], [-2, "10⁻²"], [-3, "10⁻³"], [-4, "10⁻⁴"], [FLOOR, "≤10⁻⁵"]], label: "mean error"},
     };
     const curves = [...table].sort(([a], [b]) => (a === state.solver) - (b === state.solver)).map(([solver, all]) => {
       const mine = solver === state.solver, points = all.map((error, k) => point(counts[k], error));
@@ -193,7 +193,8 @@ const Explorer = (() => {
     lines.push("run = flowsolve.solve(", "    model,", `    solver="${solver}",`, `    nfe=${n},`);
     if (etaOf(state) !== "0") {
       const draws = D.noises.slice(0, Math.max(0, run.states.length - 2)).map((draw) => `[[${draw[+state.path - 1]}]]`);
-      lines.push(`    eta=${state.eta},`, `    noise=torch.tensor([${draws.join(", ")}], dtype=torch.float64),`);
+      lines.push(`    eta=${state.eta},`);
+      if (draws.length) lines.push(`    noise=torch.tensor([${draws.join(", ")}], dtype=torch.float64),`);
     }
     if (karras) lines.push('    grid=[process.at("sigma", level.sigma).t for level in levels],');
     else {
@@ -287,7 +288,7 @@ const Explorer = (() => {
       draw();
     });
     draw();
-    root.querySelector("form").hidden = false;
+    for (const part of root.querySelectorAll("[hidden]")) part.hidden = false;
   }
 
   return {read, hashOf, runs, sentence, code, still, start};

@@ -18,7 +18,7 @@ CASES = {
 }
 
 
-def path(points=200):
+def path(points=100):
     """Times, and the states (points,) of the path on them."""
     times = torch.linspace(1.0, PROCESS.t_min, points, dtype=torch.float64).tolist()
     run = flowsolve.solve(
@@ -58,11 +58,11 @@ def draw():
         axis.axvline(1.0, color="0.5", lw=0.8, ls=":")
         axis.axvline(0.0, color="0.5", lw=0.8, ls=":")
     left.set(ylabel="held over a step", ylim=(-1.1, 1.5))
-    right.set(ylabel="the state, divided", ylim=(0.0, 6.0))
+    right.set(ylabel="the state, divided", ylim=(-0.9, 6.0))
     left.set_title("what is held", fontsize=10)
     right.set_title("where it can start and end", fontsize=10)
     left.legend(loc="lower left", fontsize=8)
     right.legend(loc="upper center", fontsize=8)
     for x, ha, word in ((0.98, "left", "pure\nnoise"), (0.02, "right", "clean\ndata")):
-        right.text(x, 0.15, word, ha=ha, va="bottom", fontsize=8, color="0.5")
+        right.text(x, -0.75, word, ha=ha, va="bottom", fontsize=8, color="0.5")
     return figure

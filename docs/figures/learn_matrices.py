@@ -66,7 +66,6 @@ def draw():
             axis.plot(times, y[:, k], color=f"C{k}", lw=1.8, label=name, ls="-" if k == 0 else "--")
         axis.set(xlabel="time $t$", ylabel=label, xlim=(1, 0))
         axis.set_title(title, fontsize=10)
-        axis.legend(loc="best", fontsize=8)
-    for axis in axes[1:]:
-        axis.set_ylim(-1.5, 1.5)
+        axis.set_ylim(-1.5, 2.1)
+        axis.legend(loc="upper left", fontsize=8, ncols=2)
     return figure

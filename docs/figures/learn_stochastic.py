@@ -68,7 +68,8 @@ def draw():
         if spread:
             arrow(axis, (q, end), (QUIET, end), color=color, ls="--")
             axis.errorbar(
-                [QUIET], [end], [spread], color=color, fmt="s", ms=4, capsize=4,
+                [QUIET], [end], [spread], color=color, fmt="s", ms=4, capsize=4 if eta == 1.0 else 0,
+                elinewidth=1.8 if eta == 1.0 else 7, alpha=1.0 if eta == 1.0 else 0.55,
                 label=rf"$\eta={eta:g}$: mean ± sd at $t$",
             )  # fmt: skip
             axis.plot(q, end, "o", color=color, mfc="none", ms=6)
@@ -78,7 +79,7 @@ def draw():
     axis.plot(0, x0, "D", color="0.5", ms=6, clip_on=False, label=r"estimate $\hat x_0$")
     for sigma, name in ((NOISY, "$s$"), (QUIET, "$t$"), (q, r"$q$ of $\eta=1$")):
         axis.axvline(sigma, color="0.5", lw=0.6, ls=":")
-        axis.text(sigma, -0.72, name, ha="center", va="bottom", fontsize=9)
+        axis.text(sigma - 0.04, -0.72, name, ha="left", va="bottom", fontsize=9)
     axis.set(xlabel=r"noise level $\bar\sigma$", ylabel=r"$\bar x=x/A$", xlim=(3.3, 0))
     axis.set(ylim=(-0.75, 3.3))
     axis.set_title("down further, and back up", fontsize=10)

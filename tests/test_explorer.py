@@ -1,0 +1,189 @@
+"""The page "What does a step hold?": what it shows is what flowsolve computes.
+
+docs/_ext/explorer.py makes its data; docs/_static/explorer_player.js plays them, here in node.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import flowsolve
+from flowsolve.plans import Plan
+from flowsolve.plans.files import loads
+
+pytest.importorskip("sphinx", reason="the page is made by an extension of sphinx")
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS / "_ext"))
+import explorer  # noqa: E402  # pyright: ignore[reportMissingImports]
+
+#: Of a run's end: states are about one there, plans are written with 13 digits.
+TOLERANCE = 1e-11
+
+PLAY = """
+const play = (program, law) => D.starts.map((z, i) =>
+    Player.play(program, D.top * z, law, D.noises.map((draw) => draw[i])).x);
+return given.map(([name, solver, k, law, change]) => {
+    const [shape, numbers] = D.plans[name][solver][k];
+    const changed = numbers.map((v, i) => i === change ? v * (1 + 1e-8) : v);
+    return play(Player.unpack(D, [shape, changed]), D.data[law]);
+});
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def node() -> str:
+    try:
+        return explorer.node()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    """The data, as they stand in the page."""
+    scripts = re.findall(
+        r'<script type="application/json">(.*?)</script>', explorer.markup(), re.DOTALL
+    )
+    assert len(scripts) == 1
+    return json.loads(scripts[0])
+
+
+def ends(
+    law: str, solver: str, process: str, grid: str, n: int, eta: float, **how: Any
+) -> torch.Tensor:
+    """Where flowsolve's runs end, with what the page starts from and draws."""
+    on = explorer.PROCESSES[process].process
+    z = torch.tensor(explorer.STARTS, dtype=torch.float64)[:, None]
+    if eta:
+        noises = torch.tensor(explorer.noises(), dtype=torch.float64)[..., None]
+        how |= {"eta": eta, "noise": noises}
+    run = flowsolve.solve(
+        explorer.LAWS[law].model(on),
+        solver=solver,
+        start=on.at("sigma", explorer.TOP).R.value * z,
+        **explorer.arguments(solver, process, grid, n),
+        **how,
+    )
+    assert run.nfe == n
+    return run.x[:, 0]
+
+
+def test_every_plan_ends_where_flowsolve_does(page: dict[str, Any]) -> None:
+    """Each stored plan, on one law after another; those that all processes share, on one process
+    after another, whose own solve() they are compared with."""
+    laws, processes = itertools.cycle(explorer.LAWS), itertools.cycle(explorer.PROCESSES)
+    asked, runs = [], []
+    for name, members in explorer.sets().items():
+        for solver, process, grid, eta in members:
+            for k, n in enumerate(explorer.COUNTS):
+                law = next(laws)
+                on = process if grid in ("", "uniform") else next(processes)
+                asked.append((name, f"{solver} {eta:g}", k, law, -1))
+                runs.append((law, solver, on, grid, n, eta))
+        next(laws), next(processes)
+    assert {(name, solver) for name, solver, *_ in asked} == {
+        (name, solver) for name, plans in page["plans"].items() for solver in plans
+    }
+    shown = torch.tensor(explorer.asked_of_node(PLAY, asked), dtype=torch.float64)
+    for played, run in zip(shown, runs, strict=True):
+        assert (played - ends(*run)).abs().max() < TOLERANCE, run
+
+
+def test_a_changed_number_is_seen(page: dict[str, Any]) -> None:
+    name, solver, k = "uniform vp", "ab3 0", explorer.COUNTS.index(5)
+    numbers = range(-1, len(page["plans"][name][solver][k][1]))
+    played = explorer.asked_of_node(PLAY, [(name, solver, k, "two", i) for i in numbers])
+    expected = ends("two", "ab3", "vp", "uniform", 5, 0.0)
+    off = [(torch.tensor(x, dtype=torch.float64) - expected).abs().max().item() for x in played]
+    assert off[0] < TOLERANCE
+    one_and_zero = [page["plans"][name][solver][k][1].index(v) + 1 for v in (1.0, 0.0)]
+    assert all(v > TOLERANCE for i, v in enumerate(off) if i and i not in one_and_zero)
+
+
+@pytest.mark.parametrize("n", [1, 4, 8])
+@pytest.mark.parametrize("solver", ["ddim", "heun", "unipc3", "vpc2"])
+def test_plans_are_those_of_a_fresh_call(page: dict[str, Any], solver: str, n: int) -> None:
+    """On EDM's own process, whose start is the page's."""
+    stored = page["plans"]["uniform edm"][f"{solver} 0"][explorer.COUNTS.index(n)]
+    program = explorer.asked_of_node("return Player.unpack(D, given)", stored)
+    file = {"format": "flowsolve plan", "version": 1, "program": program}
+    fresh = flowsolve.plan(solver, flowsolve.EDM(), nfe=n, grid="uniform")
+    assert Plan(loads(json.dumps(file))) == fresh
+
+
+@pytest.mark.parametrize("law", explorer.LAWS)
+def test_exact_paths_keep_their_quantile(page: dict[str, Any], law: str) -> None:
+    """In one dimension paths do not cross, so each keeps its quantile of the law."""
+    weights, means = (
+        torch.tensor(v, dtype=torch.float64)
+        for v in (explorer.LAWS[law].weights, explorer.LAWS[law].means)
+    )
+
+    def quantile(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        spread = (explorer.LAWS[law].variance + sigma**2) ** 0.5
+        return (weights * torch.special.ndtr((x[..., None] - means) / spread)).sum(-1)
+
+    rays = torch.tensor(page["starts"], dtype=torch.float64)
+    expected = quantile(page["top"] * rays, page["top"])
+    for k, sigma in enumerate(page["sigmas"]):
+        rest = torch.tensor([path[k] for path in page["data"][law]["rest"]])
+        x = sigma * rays + rest / 10.0 ** page["places"]
+        apart = 0.51 * 10.0 ** -page["places"]  # as far as it is rounded
+        if sigma > 0.01:
+            assert (quantile(x - apart, sigma) <= expected + 1e-9).all()
+            assert (quantile(x + apart, sigma) >= expected - 1e-9).all()
+    if law != "point":
+        ends = torch.tensor(page["data"][law]["ends"], dtype=torch.float64)
+        assert (quantile(ends, 0.0) - expected).abs().max() < 1e-9
+
+
+STATES = (
+    "",
+    "solver=auto&process=flow",
+    "solver=heun&grid=karras&process=cosine&path=2&n=5",
+    "eta=0.5&n=3&grid=karras",
+    "eta=1&n=1&data=point",
+    "data=three&process=edm&grid=uniform&solver=ab2&n=12",
+    "data=gaussian&solver=vpc2&grid=uniform&path=9",
+    "data=nothing&n=7&solver=%3Cb%3E",
+)
+
+
+def test_the_python_shown_makes_the_run_shown() -> None:
+    program = """return given.map((hash) => {
+        const state = Explorer.read(D, hash), all = Explorer.runs(D, state);
+        return [Explorer.code(D, state, all), all[state.path - 1].x];
+    });"""
+    for code, x in explorer.asked_of_node(program, STATES):
+        names: dict[str, Any] = {"print": lambda value: None}
+        exec(code, names)
+        assert abs(names["run"].x.item() - x) < TOLERANCE
+        assert f"# {x:.6f}" in code
+
+
+def test_states_are_read_from_links_and_written() -> None:
+    program = "return given.map((hash) => Explorer.hashOf(Explorer.read(D, hash)))"
+    stops = [*explorer.STOPS.values()]
+    assert explorer.asked_of_node(program, stops) == stops
+    default, *_, wrong = explorer.asked_of_node(program, STATES)
+    assert default == wrong == stops[1]
+
+
+def test_the_page_is_small(page: dict[str, Any]) -> None:
+    assert len(gzip.compress(explorer.written().encode())) < 60_000
+    scripts = [(explorer.STATIC / name).read_text(encoding="utf-8") for name in explorer.SCRIPTS]
+    assert sum(len(script.splitlines()) for script in scripts) < 400
+
+
+def test_without_javascript_there_is_a_picture() -> None:
+    (still,) = re.findall(r"<noscript>(.*?)</noscript>", explorer.markup(), re.DOTALL)
+    assert still.count("<svg") == 2 and "no error but rounding" in still
