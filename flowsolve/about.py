@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from .errors import warn
+
 
 class About(NamedTuple):
     """What is known.
@@ -21,3 +26,29 @@ class About(NamedTuple):
 
 
 NOTHING = About()
+
+#: Variances of an entry of the data within which "auto" needs no scale, and the fewest samples and
+#: numbers that show another.
+USUAL = (0.1, 1.5)
+SAMPLES, NUMBERS = 8, 64
+
+
+def check_scale(x: Tensor) -> None:
+    """Warn if clean samples ``x`` are of another scale than "auto" takes data to have."""
+    if len(x) < SAMPLES or x.numel() < NUMBERS:
+        return
+    flat = x.detach().float().flatten(1)
+    try:
+        variance, usual = torch.stack([flat.var(), flat.square().mean(1).median()]).tolist()
+    except RuntimeError as error:
+        if "vmap" in str(error):  # there are no numbers to look at inside torch.func.vmap
+            return
+        raise
+    few = variance > 10.0 * usual  # which blew up: that is not the scale of the data
+    if not (few or USUAL[0] <= variance <= USUAL[1]):
+        scale = f"{variance**0.5:.1g}"
+        warn(
+            f"entries of the samples have a standard deviation of about {scale}, and solver='auto' "
+            f"chose its levels for data between {USUAL[0] ** 0.5:.1f} and {USUAL[1] ** 0.5:.1f}; "
+            f"expected Denoiser(..., data_scale={scale})"
+        )
