@@ -27,15 +27,16 @@ class About(NamedTuple):
 
 NOTHING = About()
 
-#: Variances of an entry of the data within which "auto" needs no scale, and the fewest samples and
-#: numbers that show another.
+#: Variances of an entry of the data within which "auto" needs no scale, and the fewest samples,
+#: numbers and evaluations that show another. (One evaluation gives the mean, of no variance.)
 USUAL = (0.1, 1.5)
-SAMPLES, NUMBERS = 8, 64
+SAMPLES, NUMBERS, EVALUATIONS = 8, 64, 5
 
 
-def check_scale(x: Tensor) -> None:
-    """Warn if clean samples ``x`` are of another scale than "auto" takes data to have."""
-    if len(x) < SAMPLES or x.numel() < NUMBERS:
+def check_scale(x: Tensor, nfe: int) -> None:
+    """Warn if clean samples ``x``, of ``nfe`` evaluations, are of another scale than "auto" takes
+    data to have."""
+    if len(x) < SAMPLES or x.numel() < NUMBERS or nfe < EVALUATIONS:
         return
     flat = x.detach().float().flatten(1)
     try:

@@ -153,7 +153,7 @@ def solve(
         solution = integrate(model, run, x, nfe, draw, used, *how)
     plain = said(solver) is None and grid is None and span[1] is None and rest is None
     if plain and model.data_scale is None and model.process.scalar and not solution.stopped:
-        check_scale(solution.x)
+        check_scale(solution.x, solution.nfe)
     return solution
 
 

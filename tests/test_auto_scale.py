@@ -43,8 +43,8 @@ def test_the_number_it_names_is_the_scale_and_ends_the_warning() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"n": 7}, {"solver": "ddim"}, {"grid": "karras"}, {"span": (None, 0.5)}],
-    ids=["few", "another solver", "another grid", "not clean"],
+    [{"n": 7}, {"nfe": 1}, {"solver": "ddim"}, {"grid": "karras"}, {"span": (None, 0.5)}],
+    ids=["few", "one evaluation", "another solver", "another grid", "not clean"],
 )
 def test_where_it_says_nothing(how: dict[str, Any]) -> None:
     with warnings.catch_warnings():
@@ -57,6 +57,6 @@ def test_samples_that_blew_up_are_not_taken_for_a_scale() -> None:
     samples = flowsolve.sample(model(1.0), n=16, nfe=8, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_scale(torch.cat([samples, torch.full((3, 8), 1e5, dtype=F64)]))
+        check_scale(torch.cat([samples, torch.full((3, 8), 1e5, dtype=F64)]), 8)
     with pytest.warns(UserWarning, match="data_scale=5"):
-        check_scale(samples * 10.0)
+        check_scale(samples * 10.0, 8)
