@@ -12,6 +12,7 @@ dimensions. Pictures that are not in the project or in scikit-learn are read fro
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,11 @@ def of_network(name: str, model: flowsolve.Denoiser, n: int, seed: int = 1000) -
     return _problem(NetworkProblem, name, "its own", model, _noise(model, n, seed))
 
 
+def starts_of(name: str, model: flowsolve.Denoiser, n: int, seed: int) -> Problem:
+    """The same without its ends."""
+    return _begun(NetworkProblem, name, "its own", model, _noise(model, n, seed))
+
+
 def trained(name: str) -> flowsolve.Denoiser:
     """A network, by name: shipped, one of benchmarks/networks.py, or "unet2d" of
     benchmarks/pipeline_train.py."""
@@ -150,11 +156,18 @@ def _problem(
     kind: type[Problem], name: str, process_name: str, model: flowsolve.Denoiser, noise: Tensor
 ) -> Problem:
     """With where the ODE takes the starts, by etd4 with 400 evaluations (on networks 300: rounding
-    is what is left), and the states at σ̄ = 999 from which peers begin where the start is pure
-    noise."""
-    blank = kind(name, process_name, model, noise, torch.empty(0), torch.empty(0))
+    is what is left)."""
+    begun = _begun(kind, name, process_name, model, noise)
     nfe = 400 if kind is Problem else 300
-    run = flowsolve.solve(model, solver="etd4", grid="logsnr", nfe=nfe, start=blank.start)
+    run = flowsolve.solve(model, solver="etd4", grid="logsnr", nfe=nfe, start=begun.start)
+    return replace(begun, truth=run.x.double())
+
+
+def _begun(
+    kind: type[Problem], name: str, process_name: str, model: flowsolve.Denoiser, noise: Tensor
+) -> Problem:
+    """With the states at σ̄ = 999 from which peers begin where the start is pure noise."""
+    blank = kind(name, process_name, model, noise, torch.empty(0), torch.empty(0))
     first = noise.double() * min(model.process.start.sigma, 1e30)
     if model.process.start.pure_noise:
         level = model.process.at("sigma", 999.0)
@@ -162,7 +175,7 @@ def _problem(
             model, solver="flow_midpoint", nfe=4, start=blank.start, span=(None, level.t)
         )
         first = near.x.double() / numbers(level)[0]
-    return kind(name, process_name, model, noise, run.x.double(), first)
+    return replace(blank, first=first)
 
 
-__all__ = ["CHECKING", "CHOOSING", "exact", "model_of", "of_network", "trained"]
+__all__ = ["CHECKING", "CHOOSING", "exact", "model_of", "of_network", "starts_of", "trained"]

@@ -89,6 +89,13 @@ class _Overspent(Exception):
 def errors(setting: Setting, where: Problem, nfe: int) -> Errors | None:
     """(RMSE, median) of ``setting`` with at most ``nfe`` evaluations, None if it does not run with
     so few, or not at all."""
+    x = end(setting, where, nfe)
+    result = None if x is None else where.errors(x)
+    return result if result is not None and all(map(math.isfinite, result)) else None
+
+
+def end(setting: Setting, where: Problem, nfe: int) -> Tensor | None:
+    """Where it takes the starts."""
     levels = levels_of(where.process)
     for steps in range(setting.steps(nfe), 0, -1):
         made = 0
@@ -103,11 +110,9 @@ def errors(setting: Setting, where: Problem, nfe: int) -> Errors | None:
         try:
             with warnings.catch_warnings(), torch.no_grad():
                 warnings.simplefilter("ignore")
-                end = setting.run(denoise, where.first, levels, steps)
+                return setting.run(denoise, where.first, levels, steps).to(F64)
         except _Overspent:
             continue
         except (ValueError, IndexError, ZeroDivisionError, AssertionError, RuntimeError, TypeError):
             return None
-        result = where.errors(end.to(F64))
-        return result if all(map(math.isfinite, result)) else None
     return None

@@ -44,10 +44,12 @@ NETWORKS = {
     "digits": (256, 3),
     "fashion": (48, 1),
     "digits-flow": (48, 1),
+    "digits-edm": (48, 1),
     "unet2d": (32, 1),
     "photos-flow": (16, 1),
     "photos-vp": (16, 1),
     "photos16-cosine": (24, 1),
+    "photos24-cosine": (16, 1),
 }
 
 

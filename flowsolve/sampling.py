@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import checks, starts
 from . import conditioning as conditions
-from .about import About
+from .about import About, check_scale
 from .checked import Count, checked
 from .checks import AnyGrid, AnySolver, Device, Keep
 from .continuing import check_rest
@@ -146,9 +146,15 @@ def solve(
         alone = {"keep": keep, "callback": callback, "progress": progress, "memory": memory}
         alone |= {"differentiable": differentiable, "start": rest and "a Solution"}
         plan = check_parallel(model, run.plan, n, alone)
-        return in_parallel(model, plan, Parallel() if parallel is True else parallel, x, draw, used)
-    how = (kept, callback, progress, differentiable, first, rest)
-    return integrate(model, run, x, nfe, draw, used, *how)
+        how = (Parallel() if parallel is True else parallel, x, draw, used)
+        solution = in_parallel(model, plan, *how)
+    else:
+        how = (kept, callback, progress, differentiable, first, rest)
+        solution = integrate(model, run, x, nfe, draw, used, *how)
+    plain = said(solver) is None and grid is None and span[1] is None and rest is None
+    if plain and model.data_scale is None and model.process.scalar and not solution.stopped:
+        check_scale(solution.x, solution.nfe)
+    return solution
 
 
 def _about(model: Denoiser, start: Any) -> About:

@@ -204,7 +204,7 @@ def test_table_2_is_what_the_benchmark_found() -> None:
         least = found["least"][row.split("`")[1]]
         assert [int(cell) for cell in cells] == list(least.values())
     for steps, least in found["least"]["auto"].items():
-        assert least <= int(steps) / (8 if int(steps) >= 100 else 2)
+        assert least <= int(steps) / (8 if int(steps) >= 50 else 2)
     figure = result("figure5.json")
     head = "| S | 10 | 20 | 50 | 100 | 200 | 500 | 1000 |\n" + "|---" * 8 + "|\n| distance"
     cells = rows_of("encoding.md", head)

@@ -10,7 +10,7 @@ import flowsolve
 ROOT = Path(flowsolve.__file__).parent
 #: Every module of the package. A star is where new files of a package stand, without being named.
 LAYERS = """
-typing about errors named readers checked caching output philox quantile noise brownian
+typing errors about named readers checked caching output philox quantile noise brownian
 operators.base operators.scalars operators.block operators.spectral operators
 processes.tables processes.levels processes.variables processes.base processes.scalar
 processes.discrete processes.vp processes.sigma processes.flow

@@ -330,7 +330,7 @@ def test_what_cannot_be_is_refused(tmp_path):
             given.pop("n")
         with pytest.raises(ValueError, match=what):
             flowsolve.tune(**given)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no.json.: there is no such file or folder; exp"):
         flowsolve.sample(model, solver=tmp_path / "no.json")
     with pytest.raises(ValueError, match=r"nfe=4: the folder has none"):
         flowsolve.sample(model, solver=tmp_path, nfe=4)

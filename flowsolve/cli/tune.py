@@ -64,9 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit the plans one after another; each is written when it is there."""
     import flowsolve
 
+    from ..tuning.tune import LEAST
+
     model, folder = load_model(arguments), arguments.output
     if not model.process.scalar:
         raise Usage(f"A and R of {model.process!r} are matrices, and a fit needs numbers")
+    if arguments.n is not None and arguments.n < LEAST:
+        raise Usage(f"--n {arguments.n}: expected {LEAST} starts at least")
     if max(arguments.nfe) > 100:
         raise Usage(f"--nfe {max(arguments.nfe)}: expected at most 100")
     try:
@@ -85,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             tuned.save(folder / f"nfe{nfe}.json")
             options.say(arguments, f"{tuned}\n")
             if tuned.interrupted:
-                raise KeyboardInterrupt
+                raise tuned.interrupted
     finally:
         if found:
             options.say(arguments, f"{len(found)} plans in {folder}{_write(folder, found)}")

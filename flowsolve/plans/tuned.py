@@ -47,7 +47,7 @@ class Tuned:
         name: what the fit began from, and what was fitted; "auto" where nothing was better.
         evaluations: spent, in evaluations of one sample.
         seconds: how long it took.
-        interrupted: whether Ctrl-C ended it early.
+        interrupted: what ended it early, as Ctrl-C does; None if nothing did.
     """
 
     plan: Plan
@@ -57,7 +57,7 @@ class Tuned:
     name: str
     evaluations: int
     seconds: float
-    interrupted: bool = False
+    interrupted: KeyboardInterrupt | None = None
 
     @property
     def nfe(self) -> int:
@@ -74,7 +74,7 @@ class Tuned:
         for name, e in (("tuned", self.error), ("auto", self.auto_error)):
             values = (e.rmse, e.standard_error, e.median, e.high)
             rows.append([name, *(f"{v:.3g}" for v in values)])
-        early = ", interrupted" * self.interrupted
+        early = ", interrupted" if self.interrupted else ""
         return (
             f"Tuned for {self.nfe} evaluations: {self.name}\n{columns(rows)}\n"
             f"{self.held_back} starts held back; {self.evaluations:,} evaluations of one sample, "
@@ -100,6 +100,11 @@ def planned(solver: Any, nfe: int | None) -> tuple[Any, int | None]:
     if not (isinstance(solver, os.PathLike) or (isinstance(solver, str) and _is_path(solver))):
         return solver, nfe
     path = Path(solver)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"solver={str(solver)!r}: there is no such file or folder; expected a plan's file, as "
+            "Plan.save writes it, or a folder of them, as flowsolve tune does"
+        )
     if not path.is_dir():
         return Plan.load(path), nfe
     found = {k: file for file in path.glob("nfe*.json") if (k := _budget(file)) is not None}

@@ -128,9 +128,11 @@ def tune(
         fitted, chosen = slice(train), slice(train, train + choose)
         parts = map(everything.part, (fitted, chosen, slice(train + choose, None)))
         best = _Best(problem, auto, *parts)
-        with contextlib.suppress(KeyboardInterrupt):
+        interrupted = None
+        try:
             best.find(nfe, center_of(process, model.about), effort)
-            best.interrupted = False
+        except KeyboardInterrupt as interrupt:
+            interrupted = interrupt
         plan, error, auto_error = best.judged()
     return Tuned(
         plan,
@@ -140,7 +142,7 @@ def tune(
         best.name,
         problem.spent,
         time.perf_counter() - begin_time,
-        best.interrupted,
+        interrupted,
     )
 
 
@@ -154,7 +156,7 @@ class _Best:
         rows = Rows.of(auto)
         assert rows is not None
         self.auto, self.of_auto = auto, rows
-        self.rows, self.name, self.interrupted = rows, "auto", True
+        self.rows, self.name = rows, "auto"
         self.error = both(problem.errors(rows, choose))
 
     def find(self, nfe: int, center: float, effort: str) -> None:
