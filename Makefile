@@ -3,6 +3,7 @@
 # make full      run the tests and every sweep in full: up to two hours
 # make lint      ruff and pyright
 # make docs      build docs/_build/html; runs without a network
+# make docs-browser   look at its pages in Chromium; ARGS=--few at some of them
 # make package   build dist/, install the wheel in a fresh environment and sample there
 # make versions  run the quick tests on each other Python found on PATH
 # make bench     run the benchmarks; ARGS go to pytest
@@ -17,7 +18,7 @@ PARALLEL := $(if $(filter 1,$(shell getconf _NPROCESSORS_ONLN)),,-n auto --maxpr
 
 .DEFAULT_GOAL := test
 .NOTPARALLEL:
-.PHONY: demo test full lint docs package versions bench clean
+.PHONY: demo test full lint docs docs-browser package versions bench clean
 
 demo: $(VENV)/.stamp-run
 	$(PY) -m flowsolve sample --model fashion --solver ddim --nfe 20 -o samples.png
@@ -35,6 +36,10 @@ lint: $(VENV)/.stamp-dev
 
 docs: $(VENV)/.stamp-docs
 	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(PY) docs/check_words.py
+
+docs-browser: docs $(VENV)/.stamp-browser
+	$(PY) docs/check_pages.py docs/_build/html $(ARGS)
 
 package: $(VENV)/.stamp-dev
 	.ci/package $(PY)
