@@ -1,4 +1,4 @@
-"""Tables and figures of arXiv 2010.02502 (DDIM), on the shipped digits: see benchmarks/papers.py."""
+"""Tables and figures of arXiv 2010.02502 (DDIM), on the shipped digits: see papers.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import flowsolve
-from flowsolve.grids import Uniform
 from flowsolve.models.data import data
 from flowsolve.noise import normal
 from flowsolve.training import gamma, l_gamma
@@ -97,14 +96,14 @@ def on_the_table(model: flowsolve.Denoiser) -> flowsolve.Denoiser:
     return replace(model, process=table, time=lambda level: own.time_of(level.sigma))
 
 
-def by_rule(cell: tuple[str, ...], labels: Tensor | None, seed: int, n: int | None = None) -> Tensor:
+def by_rule(cell: tuple[str, ...], labels: Tensor, seed: int) -> Tensor:
     """Samples of a cell (levels, rule, S), uniform in time."""
     levels, rule, steps = cell
     model = flowsolve.digits(labels)
     if levels == "table":
         model = on_the_table(model)
     how: dict[str, Any] = {"nfe": int(steps), "grid": "uniform", "seed": seed, **RULES[rule]}
-    return flowsolve.sample(model, n=len(labels) if labels is not None else n, batch_size=250, **how)
+    return flowsolve.sample(model, n=len(labels), batch_size=250, **how)
 
 
 #: "table": the paper's, whose quietest level σ̄ = 0.01 is always among the S; "cosine": the model's

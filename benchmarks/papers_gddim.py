@@ -1,4 +1,4 @@
-"""Tables of arXiv 2206.05564 (gDDIM), on the shipped digits: see benchmarks/papers.py."""
+"""Tables of arXiv 2206.05564 (gDDIM), on the shipped digits: see papers.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 import flowsolve
@@ -105,6 +104,8 @@ def diffusion(process: Any, level: Any) -> Any:
     if isinstance(square, Block):
         return Block.of([[0.0, 0.0], [0.0, square.d**0.5]])
     return square.root()
+
+
 def model_on(process: str, labels: Tensor) -> flowsolve.Denoiser:
     """The shipped model of a process. On the paper's VP, with β from 0.1 to 20, the network of the
     cosine schedule is told the time at which that has the same σ̄."""

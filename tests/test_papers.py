@@ -120,7 +120,7 @@ def test_time_is_linear():
 
 def test_weights_are_as_the_page_says():
     found = papers_page.result("gamma")
-    for name, row in found["rows"].items():
+    for row in found["rows"].values():
         assert abs(row["factor"] - 1.0) < 0.03
         if "l_gamma" in row:  # the sum written out, and the library's
             assert row["value"] == pytest.approx(row["l_gamma"], rel=1e-3)
