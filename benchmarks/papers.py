@@ -3,6 +3,7 @@
     python -m benchmarks.papers table2         # arXiv 2010.02502, table 2: reconstruction error
     python -m benchmarks.papers figure5        # the same x_T with more and more steps
     python -m benchmarks.papers table1         # quality by steps and η
+    python -m benchmarks.papers sigma_hat      # why σ̂ is the best of table1 in one place
     python -m benchmarks.papers figure3        # pictures of few steps
     python -m benchmarks.papers figure4        # time by steps
     python -m benchmarks.papers gamma          # theorem 1: L_γ beside L_simple
@@ -26,7 +27,7 @@ from typing import Any
 
 import torch
 
-from .papers_ddim import TABLE1, figure3, figure4, figure5, gammas, table2
+from .papers_ddim import TABLE1, figure3, figure4, figure5, gammas, sigma_hat, table2
 from .papers_gddim import CLD, LAMBDA, PROCESS
 from .papers_judge import RESULTS, SEEDS, Table, fill, known, made, written
 
@@ -34,6 +35,7 @@ from .papers_judge import RESULTS, SEEDS, Table, fill, known, made, written
 WHOLE: dict[str, Callable[[bool], dict[str, Any]]] = {
     "table2": table2,
     "figure5": figure5,
+    "sigma_hat": sigma_hat,
     "figure3": figure3,
     "figure4": figure4,
     "gamma": gammas,

@@ -27,9 +27,9 @@ def result(name: str) -> dict[str, Any]:
 
 
 def number(x: float) -> str:
-    """Three digits; a power of ten from a million on."""
-    if abs(x) >= 1e6:
-        return f"{x:.0e}".replace("e+", "e")
+    """Three digits; a power of ten from a thousand on."""
+    if abs(x) >= 1e3:
+        return f"{x:.0e}".replace("e+0", "e").replace("e+", "e")
     return f"{x:.0f}" if abs(x) >= 100 else f"{x:#.3g}" if abs(x) >= 0.1 else f"{x:.2g}"
 
 
@@ -48,8 +48,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of Markdown; columns of dashes alone are left out."""
     rows = [list(row) for row in rows]
     kept = [k for k in range(len(head)) if k == 0 or any(row[k] != "–" for row in rows)]
-    lines = [list(head), ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line[k] for k in kept) + " |" for line in lines]
+    lines = ["| " + " | ".join(line[k] for k in kept) + " |" for line in (list(head), *rows)]
+    return [lines[0], "|---" * len(kept) + "|", *lines[1:]]
 
 
 def by_steps(first: str, levels: str, measure: str) -> list[str]:
@@ -70,8 +70,16 @@ def few_steps() -> list[str]:
         for rule in ("η = 0", "η = 1", "σ̂")
     ]
     held = ["held-out digits", *(number(found["yardstick"][m]) for m in measures)]
-    head = ["S = 5", "noise left", "variance", "nearest", "accuracy"]
+    head = ["five steps", "noise left", "variance", "nearest", "accuracy"]
     return table(head, [*rows, held])
+
+
+def controls() -> list[str]:
+    """What makes the distance in pixels small at S = 5 on the model's own levels."""
+    rows = result("sigma_hat")["rows"]
+    measures = ("pixels", "features", "nearest", "empty", "between", "largest")
+    head = ["own levels, S = 5", *measures[:3], "variance: empty", "between", "largest"]
+    return table(head, ([name, *(cell(row, m) for m in measures)] for name, row in rows.items()))
 
 
 def times() -> list[str]:
@@ -86,8 +94,8 @@ def weights() -> list[str]:
     head = ["objective", "noisy third", "middle", "quiet third", "largest γ over least", "factor"]
     return table(
         head,
-        ([name, *(f"{100 * part:.2g} %" for part in row["thirds"]),
-          f"{row['largest_over_least']:.2g}".replace("e+0", "e"), f"{row['factor']:.4f}"]
+        ([name, *(f"{100 * part:.1f} %" for part in row["thirds"]),
+          f"{row['largest_over_least']:.0f}", f"{row['factor']:.4f}"]
          for name, row in rows.items()),
     )  # fmt: skip
 
@@ -116,6 +124,7 @@ def tables() -> list[list[str]]:
         by_steps("features, the paper's levels", "table", "features"),
         by_steps("pixels, own levels", "cosine", "pixels"),
         few_steps(),
+        controls(),
         times(),
         weights(),
         by_evaluations("root, order", "table_cld", ("10", "20", "50")),
@@ -133,7 +142,7 @@ def main() -> None:
         if not asked.write:
             print("\n".join(lines), end="\n\n")
             continue
-        begin = text.index("| " + lines[0].split("|")[1].strip() + " |")
+        begin = text.index("\n| " + lines[0].split("|")[1].strip() + " |") + 1
         end = text.index("\n\n", begin)
         text = text[:begin] + "\n".join(lines) + text[end:]
     if asked.write:

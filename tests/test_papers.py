@@ -113,6 +113,17 @@ def test_table_1_is_as_the_page_says():
     assert mean(found, "table, η = 0, 5", "residue") < found["yardstick"]["residue"]
 
 
+def test_what_pixels_reward():
+    """Wider samples, and noise as wide as a tenth of σ̂'s first: both count as a gain in pixels."""
+    rows = papers_page.result("sigma_hat")["rows"]
+    plain, noisy, wide, large = (statistics.mean(row["pixels"]) for row in rows.values())
+    assert wide < large < plain and noisy < plain
+    variances = [
+        [statistics.mean(row[part]) for part in ("empty", "between")] for row in rows.values()
+    ]
+    assert variances[0][1] < 0.75 < variances[3][1] and variances[3][0] > 3.0
+
+
 def test_time_is_linear():
     for steps, ratio in papers_page.result("figure4")["ratio"].items():
         assert ratio == pytest.approx(int(steps) / 10, rel=0.15)
@@ -121,17 +132,30 @@ def test_time_is_linear():
 def test_weights_are_as_the_page_says():
     found = papers_page.result("gamma")
     for row in found["rows"].values():
-        assert abs(row["factor"] - 1.0) < 0.03
+        assert abs(row["factor"] - 1.0) < 0.01
         if "l_gamma" in row:  # the sum written out, and the library's
             assert row["value"] == pytest.approx(row["l_gamma"], rel=1e-3)
+    assert found["factor_of_each_level"][0] > 0.97
+    assert min(row["thirds"][2] for name, row in found["rows"].items() if "η" in name) > 0.98
 
 
-def test_roots_are_as_the_page_says():
+def test_gddim_is_as_the_page_says():
     found = papers_page.result("table_cld")
-    for nfe in (10, 20):
-        for q in range(3):
-            row = [mean(found, f"{root}, q = {q}, {nfe}", "pixels") for root in "RL"]
-            assert row[0] < row[1]
+    for q in range(3):
+        r, cholesky = (mean(found, f"{root}, q = {q}, 10", "pixels") for root in "RL")
+        assert r < 1.5 and cholesky > 1000.0
+    found = papers_page.result("table_process")
+    for process in ("blurring", "cld"):
+        by = {m: mean(found, f"{process}, {m}, 10", "features") for m in ("Heun", "ddim", "ab3")}
+        assert by["ab3"] < by["ddim"] < by["Heun"]
+        assert by["ddim"] < mean(found, f"{process}, Euler-Maruyama, 10", "features")
+    found = papers_page.result("table_lambda")
+    noisy, still = (mean(found, f"gDDIM, λ = {lam}, 20", "pixels") for lam in (1, 0))
+    assert noisy < still
+    by_noise = [
+        mean(found, f"Euler-Maruyama, λ = {lam}, 20", "pixels") for lam in (0, 0.1, 0.3, 0.5, 1)
+    ]
+    assert by_noise == sorted(by_noise, reverse=True)
 
 
 def test_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch):

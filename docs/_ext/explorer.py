@@ -27,8 +27,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import flowsolve
-from flowsolve.grids import Karras
-from flowsolve.plans import Plan
+from flowsolve.grids import Karras, find_grid
+from flowsolve.plans import Arrive, Plan
 from flowsolve.plans.files import dumps
 from flowsolve.solvers.auto import auto
 from flowsolve.solvers.zoo import by_name
@@ -90,6 +90,8 @@ GRIDS = {
     "karras": "Karras: uniform in σ̄^(1/7)",
     "logistic": "logistic: dense where σ̄ ≈ 1",
 }
+#: Grids whose name has options.
+SPELLED = {"logistic": "logistic(low=1.5)"}
 ETAS = (0.0, 0.5, 1.0)
 COUNTS = (1, 2, 3, 4, 5, 6, 8, 12)
 #: All runs start here: it is EDM's, and as good as pure noise.
@@ -104,8 +106,8 @@ def sigmas() -> list[float]:
     """The levels of the exact paths, from noisy to clean: equal steps in σ̄/(1+σ̄) below 6, geometric
     above, and one from which the step to clean data has no error."""
     u = 6.0 / 7.0 * np.arange(1, 60) / 60.0
-    levels = [*np.geomspace(TOP, 6.0, 16), *(u / (1.0 - u))[::-1], 3e-5]
-    return [*(float(f"{level:.5g}") for level in levels), 0.0]
+    noisy = [*np.geomspace(TOP, 6.0, 16), *(u / (1.0 - u))[::-1], 3e-5]
+    return [*(float(f"{sigma:.5g}") for sigma in noisy), 0.0]
 
 
 def noises() -> list[list[float]]:
@@ -133,29 +135,42 @@ def exact(law: Law) -> torch.Tensor:
 def arguments(solver: str, process: str, grid: str, n: int) -> dict[str, Any]:
     """How :func:`flowsolve.solve` is called on a process for what the page shows."""
     on = PROCESSES[process].process
-    top = {"nfe": n, "span": (on.at("sigma", TOP).t, None)}
+    top = on.at("sigma", TOP).t
     if solver == "auto":
-        return top
-    if grid == "karras":  # of EDM: its quietest level depends on the process
-        steps = len(_arrivals(flowsolve.plan(solver, on, grid="uniform", **top)))
-        levels = Karras().levels(flowsolve.EDM(0.01), steps)
-        return {"nfe": n, "grid": [on.at("sigma", level.sigma).t for level in levels]}
-    return {**top, "grid": {"logistic": "logistic(low=1.5)"}.get(grid, grid)}
+        return {"nfe": n, "span": (top, None)}
+    if grid == "karras":  # of EDM: where it ends would depend on the process
+        sigmas = (level.sigma for level in levels(process, grid, steps(solver, n)))
+        return {"nfe": n, "grid": [on.at("sigma", sigma).t for sigma in sigmas]}
+    return {"nfe": n, "span": (top, None), "grid": SPELLED.get(grid, grid)}
+
+
+@functools.cache
+def steps(solver: str, n: int) -> int:
+    """How many steps a solver makes of n evaluations."""
+    plan = flowsolve.plan(solver, flowsolve.EDM(), nfe=n)
+    return sum(isinstance(line, Arrive) for line in plan.program)
+
+
+@functools.cache
+def levels(process: str, grid: str, steps: int) -> tuple[flowsolve.Level, ...]:
+    if grid == "karras":
+        return Karras().levels(flowsolve.EDM(0.01), steps)
+    on = PROCESSES[process].process
+    return find_grid(SPELLED.get(grid, grid), on).levels(on, steps, on.at("sigma", TOP))
 
 
 def plan(solver: str, process: str, grid: str, n: int, eta: float = 0.0) -> Plan:
     """The plan that is stored: in x̄ and σ̄, on the levels of this process."""
-    on = PROCESSES[process].process
     options = {"eta": eta} if eta else {}
-    model = LAWS["two"].model(on)  # "auto" asks what a network predicts
-    own = flowsolve.plan(solver, model, **arguments(solver, process, grid, n), **options)
-    rule = auto(n, on, model.about, by_name())[0] if solver == "auto" else solver
-    levels = [TOP, *(_round(level.sigma) for level in _arrivals(own))]
-    return flowsolve.plan(rule, flowsolve.EDM(0.01, 2 * TOP), nfe=n, grid=levels, **options)
-
-
-def _arrivals(plan: Plan) -> list[flowsolve.Level]:
-    return [line.level for line in plan.program if isinstance(line, flowsolve.plans.Arrive)]
+    if solver == "auto":  # which asks what the network predicts
+        on = PROCESSES[process].process
+        rule, own = auto(n, on, LAWS["two"].model(on).about, by_name())
+        assert own is not None
+        there = own.levels(on, n, on.at("sigma", TOP))
+    else:
+        rule, there = solver, levels(process, grid, steps(solver, n))
+    times = [_round(level.sigma) for level in there]
+    return flowsolve.plan(rule, flowsolve.EDM(0.01, 2 * TOP), nfe=n, grid=times, **options)
 
 
 def _round(value: float) -> float:
@@ -202,17 +217,19 @@ def build() -> dict[str, Any]:
     shapes: dict[str, int] = {}
     plans = {
         name: {
-            f"{solver} {eta:g}": [packed(plan(solver, process, grid, n, eta), shapes) for n in COUNTS]
+            f"{solver} {eta:g}": [
+                packed(plan(solver, process, grid, n, eta), shapes) for n in COUNTS
+            ]
             for solver, process, grid, eta in members
         }
         for name, members in sets().items()
     }
-    levels = sigmas()
+    at = sigmas()
     data: dict[str, Any] = {}
     for key, law in LAWS.items():
         path = exact(law).numpy()
         # Of what is drawn, the little by which a path is no ray from the origin.
-        rays = np.outer(levels, STARTS)
+        rays = np.outer(at, STARTS)
         rest = np.rint((path - rays) * 10**PLACES).astype(int)
         data[key] = {
             **law._asdict(),
@@ -223,12 +240,12 @@ def build() -> dict[str, Any]:
     processes: dict[str, Any] = {}
     for key, shown in PROCESSES.items():
         on = shown.process
-        at = [on.at("sigma", sigma) for sigma in levels]
+        there = [on.at("sigma", sigma) for sigma in at]
         processes[key] = {
             **shown._asdict(),
-            "first": min(float(f"{at[0].t:.5g}"), max(1.0, *shown.times)),
-            "t": [float(f"{level.t:.5g}") for level in at],
-            "A": [float(f"{level.A.value:.5g}") for level in at],
+            "first": min(float(f"{there[0].t:.5g}"), max(1.0, *shown.times)),
+            "t": [float(f"{level.t:.5g}") for level in there],
+            "A": [float(f"{level.A.value:.5g}") for level in there],
         }
     return {
         "counts": COUNTS,
@@ -239,7 +256,7 @@ def build() -> dict[str, Any]:
         "places": PLACES,
         "starts": STARTS,
         "noises": noises(),
-        "sigmas": levels,
+        "sigmas": at,
         "data": data,
         "processes": processes,
         "shapes": [json.loads(shape) for shape in shapes],
@@ -314,7 +331,7 @@ def markup() -> str:
         for name, (label, names) in selects.items()
     )
     ranges = "".join(
-        f'<label>{label} <output data-{shown}></output>'
+        f"<label>{label} <output data-{shown}></output>"
         f'<input type="range" name="{name}" min="{low}" max="{high}" autocomplete="off"></label>'
         for label, name, shown, low, high in (
             ("Evaluations:", "n", "count", 0, len(COUNTS) - 1),
@@ -372,7 +389,9 @@ class Explorer(SphinxDirective):
 
 def add_files(app: Sphinx, page: str, template: str, context: Any, doctree: Any) -> None:
     """Scripts and styles, on the page alone."""
-    if doctree is not None and any("explorer-page" in raw["classes"] for raw in doctree.findall(nodes.raw)):
+    if doctree is not None and any(
+        "explorer-page" in raw["classes"] for raw in doctree.findall(nodes.raw)
+    ):
         app.add_css_file("explorer.css")
         for name in SCRIPTS:
             app.add_js_file(name, loading_method="defer")

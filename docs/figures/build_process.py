@@ -54,7 +54,12 @@ def draw():
         width = 2.4 if name == "yours" else 1.3
         for axis, y in zip(axes, ("A", "R"), strict=False):
             axis.plot(
-                times, [getattr(level, y).value for level in levels], style, color=color, lw=width, label=name
+                times,
+                [getattr(level, y).value for level in levels],
+                style,
+                color=color,
+                lw=width,
+                label=name,
             )
     for axis, title in zip(axes, ("signal $A$", "noise $R$"), strict=False):
         axis.set(xlabel="time $t$", ylim=(-0.04, 1.04))

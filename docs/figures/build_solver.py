@@ -44,28 +44,30 @@ def errors():
     start = MODEL.draw(N, level=SPAN[0], seed=0)
     how = {"span": SPAN, "start": start}
     exact = flowsolve.sample(MODEL, solver="scipy:DOP853", rtol=1e-10, atol=1e-10, **how)
-    return {
-        name: [
-            (flowsolve.sample(MODEL, solver=solver, nfe=n, **how) - exact).square().mean().sqrt().item()
-            for n in BUDGETS
-        ]
-        for name, (solver, *_) in SOLVERS.items()
-    }
+
+    def error(solver, n):
+        ends = flowsolve.sample(MODEL, solver=solver, nfe=n, **how)
+        return (ends - exact).square().mean().sqrt().item()
+
+    return {name: [error(solver, n) for n in BUDGETS] for name, (solver, *_) in SOLVERS.items()}
 
 
 def draw():
     figure, axis = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
     for name, values in errors().items():
         _, color, marker = SOLVERS[name]
-        axis.loglog(
-            BUDGETS, values, marker + "-", color=color, ms=5, lw=2.4 if "yours" in name else 1.2, label=name
-        )
+        width = 2.4 if "yours" in name else 1.2
+        axis.loglog(BUDGETS, values, marker + "-", color=color, ms=5, lw=width, label=name)
         if "yours" in name or name == "ddim":
             order = 2 if "yours" in name else 1
             line = [values[-1] * (BUDGETS[-1] / n) ** order for n in (30, BUDGETS[-1])]
             axis.plot((30, BUDGETS[-1]), line, color=color, ls=":", lw=1.2)
             axis.annotate(
-                f"slope −{order}", (BUDGETS[-1], values[-1]), (7, -3), textcoords="offset points", fontsize=8
+                f"slope −{order}",
+                (BUDGETS[-1], values[-1]),
+                (7, -3),
+                textcoords="offset points",
+                fontsize=8,
             )
     axis.set(xlabel="evaluations", ylabel="rms error", xlim=(4.5, 260))
     axis.set_xticks(BUDGETS, [str(n) for n in BUDGETS])

@@ -1,5 +1,5 @@
-"""One exact path of a rectified flow, from pure noise to clean data: what each coordinates hold, and
-the state as each sees it."""
+"""One exact path of a rectified flow, from pure noise to clean data: what each of the coordinates
+holds, and the state as each sees it."""
 
 import matplotlib.pyplot as plt
 import torch

@@ -45,7 +45,7 @@ def draw_states():
     return figure
 
 
-def along(steps=200):
+def along(steps=100):
     """Times; state, ε̂ of R, and what Cholesky's root holds, (levels, 2) each, along one path of the
     ODE to the point."""
     times, x, eps = path(CLD, [POINT], 1e-3, steps)
@@ -67,5 +67,5 @@ def draw():
         axis.set(xlabel="time $t$", ylabel=label, xlim=(1, 0))
         axis.set_title(title, fontsize=10)
         axis.set_ylim(-1.5, 2.1)
-        axis.legend(loc="upper left", fontsize=8, ncols=2)
+        axis.legend(loc="upper left", fontsize=7, ncols=2, handlelength=1.3, columnspacing=0.8)
     return figure

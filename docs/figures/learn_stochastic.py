@@ -68,8 +68,9 @@ def draw():
         if spread:
             arrow(axis, (q, end), (QUIET, end), color=color, ls="--")
             axis.errorbar(
-                [QUIET], [end], [spread], color=color, fmt="s", ms=4, capsize=4 if eta == 1.0 else 0,
-                elinewidth=1.8 if eta == 1.0 else 7, alpha=1.0 if eta == 1.0 else 0.55,
+                [QUIET], [end], [spread], color=color, fmt="s", ms=4,
+                capsize=4 if eta == 1.0 else 0, elinewidth=1.8 if eta == 1.0 else 7,
+                alpha=1.0 if eta == 1.0 else 0.55,
                 label=rf"$\eta={eta:g}$: mean ± sd at $t$",
             )  # fmt: skip
             axis.plot(q, end, "o", color=color, mfc="none", ms=6)
