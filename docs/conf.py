@@ -29,6 +29,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinxcontrib.bibtex",
+    "explorer",
     "zoo_tables",
     "matplotlib.sphinxext.plot_directive",
 ]

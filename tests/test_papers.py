@@ -144,6 +144,7 @@ def test_gddim_is_as_the_page_says():
     for q in range(3):
         r, cholesky = (mean(found, f"{root}, q = {q}, 10", "pixels") for root in "RL")
         assert r < 1.5 and cholesky > 1000.0
+        assert mean(found, f"L, q = {q}, 20", "pixels") > mean(found, "R, q = 0, 10", "pixels")
     found = papers_page.result("table_process")
     for process in ("blurring", "cld"):
         by = {m: mean(found, f"{process}, {m}, 10", "features") for m in ("Heun", "ddim", "ab3")}

@@ -4,10 +4,10 @@ The directive ``explorer`` puts the page's data and its markup where it stands. 
 flowsolve at build time: plans as in their files, for the page to play on exact mixtures, and exact
 paths. The page has no formula of a solver.
 
-Every number of a run is one of x̄ = x/A and σ̄ = R/A, the same for all processes. So plans are made on
-EDM's process, where x̄ is the state and σ̄ the time, on the levels of the process that is shown, and
-grids that lie in σ̄ need one plan for all processes. tests/test_explorer.py plays all of them and
-compares with :func:`flowsolve.solve` on the processes themselves.
+In x̄ = x/A and σ̄ = R/A a run is the same on all processes. So plans are made on EDM's process, where
+x̄ is the state and σ̄ the time, on the levels of the process that is shown, and grids that lie in σ̄
+need one plan for all. tests/test_explorer.py plays all of them and compares with
+:func:`flowsolve.solve` on the processes themselves.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ TOP = 80.0
 #: The starts are R z.
 STARTS = tuple(np.linspace(-2.0, 2.0, 9).tolist())
 #: Digits of a plan's numbers, and places behind the point of an exact path that is only drawn.
-DIGITS, PLACES = 13, 3
+DIGITS, PLACES = 14, 3
 
 
 def sigmas() -> list[float]:
@@ -117,19 +117,21 @@ def noises() -> list[list[float]]:
 
 
 def exact(law: Law) -> torch.Tensor:
-    """x̄ on the exact paths, (levels, paths)."""
-    process, start = flowsolve.EDM(), TOP * torch.tensor(STARTS, dtype=torch.float64)[:, None]
+    """x̄ on the exact paths, (levels, paths), to 1e-8: by rk4 with four steps from each level to the
+    next, and by holding x̂0 from the last, at 3e-5, to clean data."""
+    at, process = np.array(sigmas()[:-1]), flowsolve.EDM()
+    parts = 4
+    u = np.interp(np.arange(parts * (len(at) - 1) + 1) / parts, np.arange(len(at)), at / (1 + at))
+    fine = u / (1.0 - u)
+    fine[::parts] = at
     run = flowsolve.solve(
         law.model(process),
-        solver="dopri5",
-        nfe=10**6,
-        rtol=1e-10,
-        atol=1e-10,
-        grid=sigmas(),
-        start=start,
+        solver="rk4",
+        grid=[*fine.tolist(), 0.0],
+        start=TOP * torch.tensor(STARTS, dtype=torch.float64)[:, None],
         keep="path",
     )
-    return run.path[..., 0]
+    return torch.cat([run.path[:-1:parts], run.path[-1:]])[..., 0]
 
 
 def arguments(solver: str, process: str, grid: str, n: int) -> dict[str, Any]:
@@ -303,11 +305,12 @@ def asked_of_node(program: str, data: Any = None) -> Any:
 
 #: The guided stops: what to press, and what to see.
 STOPS = {
-    "One point, one evaluation": "#data=point&process=vp&solver=ddim&n=1&grid=logistic&eta=0&path=7",
-    "Two clusters, ddim, four": "#data=two&process=vp&solver=ddim&n=4&grid=logistic&eta=0&path=4",
-    "The same four, second order": (
-        "#data=two&process=vp&solver=dpmpp2m&n=4&grid=logistic&eta=0&path=4"
-    ),
+    name: f"#data={law}&process=vp&solver={solver}&n={n}&grid=logistic&eta=0&path={path}"
+    for name, law, solver, n, path in (
+        ("One point, one evaluation", "point", "ddim", 1, 7),
+        ("Two clusters, ddim, four", "two", "ddim", 4, 4),
+        ("The same four, second order", "two", "dpmpp2m", 4, 4),
+    )
 }
 
 
@@ -361,17 +364,19 @@ def markup() -> str:
     )
     return f"""<div class="explorer">
 <nav class="stops" aria-label="Guided stops">{stops}</nav>
-<form hidden onsubmit="return false"><fieldset><legend class="unseen">What to run</legend>{controls}{ranges}
-<button type="button" data-play>Play</button></fieldset></form>
+<form hidden onsubmit="return false"><fieldset><legend class="unseen">What to run</legend>
+{controls}{ranges}<button type="button" data-play>Play</button></fieldset></form>
 <noscript><div class="panels">{still["pictures"]}</div>
 <p>One data point, ddim: {still["words"]} With JavaScript the picture can be changed.</p></noscript>
 <div hidden><div class="panels">{panels}</div>
 <ul class="legend">{legend}</ul>
 <p aria-live="polite" data-words></p>
 <div class="panels">{picture.format("Mean error against evaluations", "chart")}
-<table><caption>Mean error with these evaluations (η = 0)</caption><tbody data-rows></tbody></table></div>
+<table><caption>Mean error with these evaluations (η = 0)</caption>
+<tbody data-rows></tbody></table></div>
 <p class="caption">The Python that makes the thick run:</p>
-<div class="highlight-python notranslate"><div class="highlight"><pre data-code></pre></div></div></div>
+<div class="highlight-python notranslate"><div class="highlight">
+<pre data-code tabindex="0"></pre></div></div></div>
 <script type="application/json">{written()}</script>
 </div>"""
 
