@@ -35,7 +35,7 @@ lint: $(VENV)/.stamp-dev
 	$(PY) -m pyright --pythonpath $(PY)
 
 docs: $(VENV)/.stamp-docs
-	$(PY) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	$(PY) -m sphinx -q -W --keep-going -j auto -b html docs docs/_build/html
 	$(PY) docs/check_words.py
 
 docs-browser: docs $(VENV)/.stamp-browser
