@@ -226,7 +226,7 @@ def gammas(few: bool = False) -> dict[str, Any]:
             "thirds": [float(f"{third:.3g}") for third in thirds],
             "factor": round(float((weights * products).sum() / (weights * squares).sum()), 5),
         }
-        if eta == 1.0:  # the library's own sum, of the same noises
+        if eta is not None and eta == 1.0:  # the library's own sum, of the same noises
             row["l_gamma"] = float(f"{float(l_gamma(model, x0, levels, eta=eta).mean()):.5g}")
         rows["L_simple" if eta is None else f"η = {eta:g}"] = row
     factors = products / squares

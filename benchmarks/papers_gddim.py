@@ -22,7 +22,9 @@ from .papers_judge import Table
 
 def started(model: flowsolve.Denoiser, **how: Any) -> Tensor:
     """The states from which flowsolve.sample would start."""
-    return flowsolve.solve(model, solver="ddim", nfe=1, keep="path", **how).path[0]
+    path = flowsolve.solve(model, solver="ddim", nfe=1, keep="path", **how).path
+    assert path is not None
+    return path[0]
 
 
 def turn(level: flowsolve.processes.Level, root: str) -> Block:

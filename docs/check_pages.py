@@ -32,14 +32,15 @@ STICKS_OUT = """() => {
       if (/auto|scroll|hidden/.test(getComputedStyle(e).overflowX)) return true;
     return false;
   };
-  const all = [...document.querySelectorAll("article math, article img, article table, article p, article pre, article svg")];
+  const all = [...document.querySelectorAll("article :is(math, img, table, p, pre, svg)")];
   return all.filter((e) => e.getBoundingClientRect().right > wide + 1 && !scrolls(e))
     .map((e) => e.tagName + ": " + e.textContent.trim().slice(0, 60));
 }"""
-RAW = r"""() => [...document.querySelectorAll("article p, article td, article li, article figcaption")]
-  .filter((e) => /^\s*\||``|\{(doc|ref|func|class|cite)\}|\\\(|\$\$/.test(e.textContent) && !e.closest("details.source"))
+RAW = r"""() => [...document.querySelectorAll("article :is(p, td, li, figcaption)")]
+  .filter((e) => /^\s*\||``|\{(doc|ref|func|class|cite)\}|\\\(|\$\$/.test(e.textContent))
   .map((e) => e.textContent.trim().slice(0, 60))"""
-UNSAID = """() => [...document.querySelectorAll("article img")].filter((e) => !e.alt).map((e) => e.src)"""
+UNSAID = """() => [...document.querySelectorAll("article img")]
+  .filter((e) => !e.alt).map((e) => e.src)"""
 
 
 def chromium() -> str:
@@ -100,7 +101,9 @@ def explore(browser: Any, base: str) -> Iterator[str]:
             continue
         before = _state(page)
         if control.evaluate("e => e.tagName") == "SELECT":
-            options = control.evaluate("e => [...e.options].filter(o => !o.disabled).map(o => o.value)")
+            options = control.evaluate(
+                "e => [...e.options].filter(o => !o.disabled).map(o => o.value)"
+            )
             other = next(o for o in options if o != control.input_value())
             control.select_option(other)
         else:
@@ -114,9 +117,7 @@ def explore(browser: Any, base: str) -> Iterator[str]:
 
 
 def _state(page: Any) -> tuple[str, str]:
-    return page.evaluate(
-        "[document.querySelector('.explorer').innerHTML, location.hash]"
-    )
+    return page.evaluate("[document.querySelector('.explorer').innerHTML, location.hash]")
 
 
 def main() -> int:

@@ -1,9 +1,10 @@
 """Sweeps: big parametrisations of which a run takes a sample, another each time.
 
 ``@pytest.mark.sweep(keep=0.2)`` keeps a fifth of a function's items, times :data:`SHARE`, by which
-the quick tier keeps to its time; ``keep=30`` thirty of them: in the sample every value of every parameter comes up, as far as the size allows. The rest is
-deselected, and so is what is marked ``slow``. The header names the seed that draws the same sample
-again: ``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf`` runs whole.
+the quick tier keeps to its time; ``keep=30`` thirty of them, ``keep=1.0`` all. In the sample every
+value of every parameter comes up, as far as the size allows. The rest is deselected, and so is what
+is marked ``slow``. The header names the seed that draws the same sample again:
+``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf`` runs whole.
 
 ``--full`` runs everything and writes what came of it to ``tests/full.json``, file by file, with a
 hash of the code; tests/test_full.py holds the two together.
@@ -39,8 +40,9 @@ def code(file: str) -> str:
 
 
 def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> list[pytest.Item]:
-    """``keep`` of the items, or SHARE of that part of them: first those that show a value not seen yet."""
-    size = keep if isinstance(keep, int) else math.ceil(SHARE * keep * len(items))
+    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet."""
+    part = keep if keep >= 1 else SHARE * keep
+    size = keep if isinstance(keep, int) else math.ceil(part * len(items))
     kept, left, seen = [], [], set()
     for item in draw.sample(items, len(items)):
         values = {(name, repr(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]

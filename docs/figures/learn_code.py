@@ -34,7 +34,9 @@ def there_and_back():
     """Held-out digits, their codes, and what comes back with so many evaluations each way."""
     split = data()
     x, model = split.held_out[:THERE], flowsolve.digits(split.held_out_labels[:THERE])
-    return x, {n: flowsolve.reconstruct(model, x, solver="ddim", grid="uniform", nfe=n) for n in NFE}
+    return x, {
+        n: flowsolve.reconstruct(model, x, solver="ddim", grid="uniform", nfe=n) for n in NFE
+    }
 
 
 def draw():

@@ -20,7 +20,12 @@ def path(model, solver, nfe, start):
     ratio = BOTTOM / TOP
     levels = [model.process.at("sigma", TOP * ratio ** (k / nfe)) for k in range(nfe + 1)]
     run = flowsolve.solve(
-        model, solver=solver, nfe=nfe * 5, grid=[l.t for l in levels], start=start, keep="path"
+        model,
+        solver=solver,
+        nfe=nfe * 5,
+        grid=[level.t for level in levels],
+        start=start,
+        keep="path",
     )
     eps = [model(x, level).eps.flatten(1) for x, level in zip(run.path, levels, strict=True)]
     return [level.sigma for level in levels], torch.stack(eps).double()
@@ -51,7 +56,13 @@ def rates(sigmas, eps):
 def draw():
     found = laws() | {"the digits' network": network()}
     figure, axes = plt.subplots(
-        2, 4, figsize=(7.4, 4.0), height_ratios=(1.7, 1), sharex=True, sharey="row", layout="constrained"
+        2,
+        4,
+        figsize=(7.4, 4.0),
+        height_ratios=(1.7, 1),
+        sharex=True,
+        sharey="row",
+        layout="constrained",
     )
     for k, (column, (name, (sigmas, eps))) in enumerate(zip(axes.T, found.items(), strict=True)):
         shown = eps[:, 0, PIXELS] if k == 3 else eps[..., 0]

@@ -90,7 +90,9 @@ def draw():
     for k, sigma in enumerate(SHOWN):
         axis = figure.add_subplot(cells[1, 2 * k : 2 * k + 2])
         row = min(range(len(known)), key=lambda i: abs(known[i] - sigma))
-        axis.hist(at[row], bins=160, density=True, color="C3", alpha=0.45, label="states of the ODE")
+        axis.hist(
+            at[row], bins=160, density=True, color="C3", alpha=0.45, label="states of the ODE"
+        )
         axis.plot(grid, density(grid, known[row]), color="C0", lw=1.4, label="exact law")
         axis.set_xlim(-6, 6)
         axis.set(title=rf"$\bar\sigma = {sigma:g}$", xlabel=r"$\bar x$")

@@ -32,7 +32,7 @@ def predictions(sigmas):
     levels = [PROCESS.at("sigma", sigma) for sigma in (NOISY, *sigmas)]
     start = torch.tensor([[START]], dtype=torch.float64) * levels[0].A.value
     states = exact(start, levels)[1:]
-    return torch.stack([MODEL(x, l).eps[0, 0] for x, l in zip(states, levels[1:], strict=True)])
+    return torch.stack([MODEL(x, s).eps[0, 0] for x, s in zip(states, levels[1:], strict=True)])
 
 
 def polynomial(points, sigmas):
@@ -56,7 +56,11 @@ def errors():
     how = {"grid": "logsnr", "span": (ends[0].t, ends[1].t), "start": start}
     return {
         solver: [
-            (flowsolve.sample(MODEL, solver=solver, nfe=n, **how) - truth).square().mean().sqrt().item()
+            (flowsolve.sample(MODEL, solver=solver, nfe=n, **how) - truth)
+            .square()
+            .mean()
+            .sqrt()
+            .item()
             for n in BUDGETS
         ]
         for solver in SOLVERS
@@ -66,15 +70,22 @@ def errors():
 def draw():
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.7), layout="constrained")
     sigmas = torch.linspace(2.2, 0.72, 60, dtype=torch.float64)
-    left.plot(sigmas, predictions(sigmas.tolist()), color="0.5", lw=2.5, label=r"$\hat\varepsilon$ along the path")
-    step = torch.linspace(PAST[-1], NEXT, 60, dtype=torch.float64)
+    left.plot(
+        sigmas,
+        predictions(sigmas.tolist()),
+        color="0.5",
+        lw=2.5,
+        label=r"$\hat\varepsilon$ along the path",
+    )
     for points, (solver, color) in enumerate(SOLVERS.items(), 1):
         back = torch.linspace(PAST[-points], NEXT, 80, dtype=torch.float64)
         name = f"{solver}: {points} point{'s' * (points > 1)}"
         left.plot(back, polynomial(points, back), color=color, lw=1.4, label=name)
     left.plot(PAST, predictions(PAST), "o", color="0.3", ms=6)
     left.axvspan(PAST[-1], NEXT, color="0.5", alpha=0.15, lw=0)
-    left.set(xlim=(2.2, 0.72), xlabel=r"noise level $\bar\sigma$", ylabel=r"prediction $\hat\varepsilon$")
+    left.set(
+        xlim=(2.2, 0.72), xlabel=r"noise level $\bar\sigma$", ylabel=r"prediction $\hat\varepsilon$"
+    )
     left.set_title("what is integrated over the next step", fontsize=10)
     left.legend(fontsize=8)
 
