@@ -154,6 +154,7 @@ def measure(name: str, full: bool, report: Report) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # diffusers' own, with NumPy 2
+@pytest.mark.filterwarnings("ignore:entries of the samples")  # the network says what it likes
 def test_overhead(full: bool, report: Report) -> None:
     """The overhead of an evaluation, in units of one x.mul(a).add_(eps, alpha=b)."""
     result: dict[str, Any] = {}

@@ -67,6 +67,7 @@ def test_gaussians_of_one_covariance_give_the_tilted_gaussian(name, w):
         )
 
 
+@pytest.mark.filterwarnings("ignore:entries of the samples")  # of a variance of less than 0.1
 def test_of_other_covariances_it_is_not_the_tilted_law():
     """The product of the clean laws has variance 1/7 there; sampling gives far less."""
     process = PROCESSES["rf"]

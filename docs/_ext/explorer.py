@@ -86,9 +86,9 @@ PROCESSES = {
 }
 SOLVERS = ("ddim", "ab2", "ab3", "heun", "dpmpp2m", "unipc3", "vpc2", "auto")
 GRIDS = {
-    "uniform": "uniform in the time t",
-    "karras": "Karras: uniform in σ̄^(1/7)",
-    "logistic": "logistic: dense where σ̄ ≈ 1",
+    "uniform": "uniform in t",
+    "karras": "Karras",
+    "logistic": "logistic",
 }
 #: Grids whose name has options.
 SPELLED = {"logistic": "logistic(low=1.5)"}
@@ -308,8 +308,8 @@ STOPS = {
     name: f"#data={law}&process=vp&solver={solver}&n={n}&grid=logistic&eta=0&path={path}"
     for name, law, solver, n, path in (
         ("One point, one evaluation", "point", "ddim", 1, 7),
-        ("Two clusters, ddim, four", "two", "ddim", 4, 4),
-        ("The same four, second order", "two", "dpmpp2m", 4, 4),
+        ("Two clusters, ddim", "two", "ddim", 4, 4),
+        ("The same, second order", "two", "dpmpp2m", 4, 4),
     )
 }
 
@@ -374,7 +374,7 @@ def markup() -> str:
 <div class="panels">{picture.format("Mean error against evaluations", "chart")}
 <table><caption>Mean error with these evaluations (η = 0)</caption>
 <tbody data-rows></tbody></table></div>
-<p class="caption">The Python that makes the thick run:</p>
+<p class="python">The Python that makes the thick run:</p>
 <div class="highlight-python notranslate"><div class="highlight">
 <pre data-code tabindex="0"></pre></div></div></div>
 <script type="application/json">{written()}</script>

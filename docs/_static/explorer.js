@@ -75,7 +75,7 @@ const Explorer = (() => {
 
   // ---- Pictures --------------------------------------------------------------------------------
 
-  const WIDTH = 360, HEIGHT = 290, FRAME = {left: 46, right: 352, top: 8, bottom: 246}, INSET = 8;
+  const WIDTH = 360, HEIGHT = 290, FRAME = {left: 50, right: 352, top: 8, bottom: 246}, INSET = 8;
   const scale = (from, to, a, b) => (v) => a + ((v - from) / (to - from)) * (b - a);
   const across = (from, to) => scale(from, to, FRAME.left + INSET, FRAME.right - INSET);
   const upward = (from, to) => scale(from, to, FRAME.bottom - INSET, FRAME.top + INSET);
