@@ -128,8 +128,8 @@ def test_plans_on_networks_are_what_the_benchmark_found() -> None:
         name, said = row.split(": ")
         who = "full" if said == "tuned" else said
         for nfe, cell in zip(budgets, cells, strict=True):
-            measured = found["networks"][labels[name]][nfe]
             if cell:
+                measured = found["networks"][labels[name]][nfe]
                 each = measured[who] if isinstance(measured[who], list) else [measured[who]]
                 ratios = [e["both"] / measured["oracle"]["both"] for e in each]
                 ends = [float(number) for number in cell.split(" to ")]
