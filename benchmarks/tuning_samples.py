@@ -2,14 +2,15 @@
 
     python benchmarks/tuning_samples.py transfer          # to labels and guidance, on the digits
     python benchmarks/tuning_samples.py frechet digits    # samples, beside those of the peers
-    python benchmarks/tuning_samples.py frechet fashion --data /usr/share/dataset-fashion-mnist
+    python benchmarks/tuning_samples.py frechet fashion --data /usr/share/datasets/fashion-mnist
     python benchmarks/tuning_samples.py frechet digits-flow --data package/src/digits
 
-Each adds its part to benchmarks/results/tuning.json. Of ``frechet``, distances of 1,000 samples to
-the data: for the shipped digits in pixels, for pictures of 28×28 in the features of a classifier
-that is trained on them. The peers are the leading settings that are nearest to the end of the ODE,
-as ``benchmarks/tuning.py networks`` found, with 6, 8 and 12 evaluations. ``--few`` takes few of
-everything, and writes nothing.
+Each adds its part to benchmarks/results/tuning.json. Of ``frechet``, distances of samples to the
+data: 1,000 of the shipped digits by class, in pixels, with plans fitted without a class; 500
+pictures of 28×28, in the features of a classifier that is trained on them, with plans for 8
+evaluations alone. The peers' are the leading settings nearest to the end of the ODE with 8 and 12
+evaluations, as ``benchmarks/tuning.py networks`` found.
+``--few`` takes few of everything, and writes nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ import flowsolve
 from flowsolve.models import quality
 from flowsolve.models.files import read_images
 
-N = 1000
-
 
 def transfer(few: bool) -> dict[str, Any]:
     """Errors on other starts with a label, and guided, of plans that were fitted without either;
@@ -47,29 +46,32 @@ def transfer(few: bool) -> dict[str, Any]:
         "guidance 2": flowsolve.guided(flowsolve.digits(3), {"label": 10}, scale=2.0),
         "guidance 4": flowsolve.guided(flowsolve.digits(3), {"label": 10}, scale=4.0),
     }
-    found: dict[str, Any] = {}
-    for nfe in (5,) if few else (5, 8):
-        plans: dict[str, Any] = {"auto": "auto"}
-        for effort in ("search",) if few else ("search", "full"):
-            plans[effort] = flowsolve.tune(free, nfe, effort=effort, seed=0)
-        for name, model in cases.items():
-            where = collection.of_network(name, model, 8 if few else 256)
-            row = {
-                who: said(few_step.errors(where, None if who != "auto" else nfe, solver=plan))
-                for who, plan in plans.items()
-            }
-            if not few:
-                there = flowsolve.tune(model, nfe, seed=0)
-                row["fitted there"] = said(few_step.errors(where, None, solver=there))
-            found.setdefault(name, {})[str(nfe)] = row
-            print(name, nfe, row, flush=True)
+    found, nfe = dict[str, Any](), 5
+    plans: dict[str, Any] = {"auto": "auto"}
+    for effort in ("search",) if few else ("search", "full"):
+        plans[effort] = flowsolve.tune(free, nfe, effort=effort, seed=0)
+    for name, model in cases.items():
+        where = collection.of_network(name, model, 8 if few else 256)
+        row = {
+            who: said(few_step.errors(where, None if who != "auto" else nfe, solver=plan))
+            for who, plan in plans.items()
+        }
+        if not few:
+            there = flowsolve.tune(model, nfe, seed=0)
+            row["fitted there"] = said(few_step.errors(where, None, solver=there))
+        found[name] = {str(nfe): row}
+        print(name, nfe, row, flush=True)
     return found
 
 
 def frechet(name: str, data: Path | None, few: bool) -> dict[str, Any]:
     """Distances of samples from the same starts: of ours, of the end of the ODE, and of the peers'
     setting that is nearest to that."""
-    where = collection.starts_of(name, collection.trained(name), 20 if few else N, 2000)
+    small = name == "digits"
+    n = 20 if few else 1000 if small else 500
+    free = collection.trained(name)
+    model = flowsolve.digits(torch.arange(n) % 10) if small else free.given(per_sample=[])
+    where = collection.starts_of(name, model, n, 2000)
     measure, rows = _measure(name, data, few), dict[str, float]()
 
     def add(row: str, x: Tensor) -> None:
@@ -77,19 +79,21 @@ def frechet(name: str, data: Path | None, few: bool) -> dict[str, Any]:
         print(name, row, rows[row], flush=True)
 
     def ours(row: str, nfe: int | None, solver: Any) -> None:
-        parts = where.start.split(100)
-        ends = [flowsolve.solve(where.model, solver=solver, nfe=nfe, start=s).x for s in parts]
+        ends = [
+            flowsolve.solve(model, solver=solver, nfe=nfe, start=part, first=100 * k).x
+            for k, part in enumerate(where.start.split(100))
+        ]
         add(row, torch.cat(ends))
 
     ours("ODE", 24 if few else 60, "auto")
     for nfe in (5,) if few else (5, 6, 8, 12):
         ours(f"auto, {nfe}", nfe, "auto")
-    for nfe in (5,) if few else (5, 6, 8):
+    for nfe in (5,) if few else (5, 6, 8) if small else (8,):
         for effort in ("search",) if few else ("search", "full"):
-            tuned = flowsolve.tune(where.model, nfe, effort=effort, seed=0)
+            tuned = flowsolve.tune(free, nfe, effort=effort, seed=0)
             ours(f"{effort}, {nfe}", None, tuned)
     measured = json.loads(RESULTS.read_text())["networks"][name]
-    for nfe in (12,) if few else (6, 8, 12):
+    for nfe in (8,) if few else (8, 12):
         best = measured[str(nfe)]["oracle"]["names"]["both"]
         (setting,) = (s for s in peer_settings.settings() if str(s) == best)
         x = peer_runs.end(setting, where, nfe)

@@ -124,6 +124,40 @@ def test_tuned_plans_and_auto_are_what_the_benchmark_found() -> None:
         assert max(cells) < 1.2
 
 
+def test_plans_on_networks_are_what_the_benchmark_found() -> None:
+    found, budgets = result("tuning.json"), ("5", "6", "8", "10", "12")
+    rows = rows_of("tuning.md", "| network | 5 | 6 | 8 | 10 | 12 |")
+    labels = {"digits 8×8": "digits", "clothes": "fashion", "digits 28×28": "digits-flow"}
+    for row, cells in rows.items():
+        name, said = row.split(": ")
+        who = "full" if said == "tuned" else said
+        for nfe, cell in zip(budgets, cells, strict=True):
+            if cell:
+                measured = found["networks"][labels[name]][nfe]
+                each = measured[who] if isinstance(measured[who], list) else [measured[who]]
+                ratios = [e["both"] / measured["oracle"]["both"] for e in each]
+                ends = [float(number) for number in cell.split(" to ")]
+                assert [ends[0], ends[-1]] == pytest.approx([min(ratios), max(ratios)], abs=0.0051)
+                assert said != "tuned" or max(ratios) <= 0.6
+    rows = rows_of("tuning.md", "| | auto | search | tuned without | tuned there |")
+    for row, cells in rows.items():
+        name, _, nfe = row.rpartition(", ")
+        measured = found["transfer"][name][nfe]
+        each = [measured[who]["both"] for who in ("auto", "search", "full", "fitted there")]
+        assert [float(cell) for cell in cells] == pytest.approx(each, abs=5.1e-5)
+        assert measured["full"]["both"] < measured["auto"]["both"]
+    rows = rows_of("tuning.md", "| samples of |")
+    for k, name in enumerate(found["frechet"]):
+        measured = found["frechet"][name]
+        for row, cells in rows.items():
+            if cells[k]:
+                key = row.replace("tuned", "full")
+                if key.startswith("the nearest peer, "):
+                    nfe = key.rpartition(", ")[2]
+                    key = f"{found['networks'][name][nfe]['oracle']['names']['both']}, {nfe}"
+                assert float(cells[k]) == pytest.approx(measured[key], abs=0.00051)
+
+
 def test_tuning_on_a_gpu_is_what_the_benchmark_found() -> None:
     found = result("tuning_gpu.json")
     assert found["device"] == "NVIDIA H200"

@@ -40,3 +40,12 @@ def test_a_network_is_trained(tmp_path):
     where = ("--data", str(tmp_path), "--out", str(tmp_path / "out"))
     run("benchmarks/networks.py", "photos16-cosine", *where, "--seconds", "3", "--batch", "2")
     assert (tmp_path / "out" / "photos16-cosine.pt").stat().st_size > 4e6
+
+
+@pytest.mark.peers
+def test_what_plans_are_worth_elsewhere_runs():
+    for name in ("diffusers", "azula"):
+        pytest.importorskip(name)
+    out = run("benchmarks/tuning_samples.py", "frechet", "digits", "--few").splitlines()
+    assert [line.split()[1].strip(",") for line in out[:3]] == ["ODE", "auto", "search"]
+    assert len(out) == 5 and all(float(line.split()[-1]) > 0 for line in out)
