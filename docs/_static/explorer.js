@@ -43,9 +43,9 @@ const Explorer = (() => {
     return D.starts.map((z, i) => play(program, D.top * z, D.data[state.data], D.noises.map((draw) => draw[i])));
   }
 
-  function meanError(D, state) {
+  function meanError(D, state, all = runs(D, state)) {
     const ends = D.data[state.data].ends;
-    return runs(D, state).reduce((sum, run, i) => sum + Math.abs(run.x - ends[i]), 0) / ends.length;
+    return all.reduce((sum, run, i) => sum + Math.abs(run.x - ends[i]), 0) / ends.length;
   }
 
   const exact = (D, data, i) => // [σ̄, x̄] on the exact path from start i
@@ -142,10 +142,15 @@ const Explorer = (() => {
       law.join("") + grey.join("") + `<g clip-path="url(#explorer-${name}-now)">${coloured.join("")}</g>`);
   }
 
-  // The mean error of every solver against the evaluations.
-  function errors(D, state) {
-    const plain = {...state, eta: "0"}; // against the exact path noise has no error to speak of
-    return D.solvers.map((solver) => [solver, D.counts.map((n) => meanError(D, {...plain, solver, n: String(n)}))]);
+  // The mean error of every solver against the evaluations, without noise; kept until the run is
+  // another one for all of them.
+  let kept = {};
+  function errors(D, {data, process, grid}) {
+    const key = [data, process, grid].join();
+    const error = (solver, n) => meanError(D, {data, process, grid, solver, n, eta: "0"});
+    if (kept.key !== key)
+      kept = {key, table: D.solvers.map((solver) => [solver, D.counts.map((n) => error(solver, n))])};
+    return kept.table;
   }
 
   const FLOOR = -5; // of the chart, a power of ten
@@ -180,7 +185,7 @@ const Explorer = (() => {
     const error = errorText(Math.abs(run.x - end));
     return `${who} Path ${state.path} ends at ${number(run.x)}, the exact path at ${number(end)}: ` +
       (error === "0" ? "no error but rounding. " : `an error of ${error}. `) +
-      `The mean error of the nine paths is ${errorText(meanError(D, state))}.`;
+      `The mean error of the nine paths is ${errorText(meanError(D, state, all))}.`;
   }
 
   function code(D, state, all) {
@@ -228,13 +233,14 @@ const Explorer = (() => {
     const calm = matchMedia("(prefers-reduced-motion: reduce)");
     let state = read(D, location.hash), all, frame = 0, step = 0;
 
-    // Show the solver's paths down to a noise level.
+    // Show the solver's paths down to a noise level, and say how much of them is in sight.
     function reveal(sigma) {
-      for (const name of ["left", "right"]) {
+      return ["left", "right"].map((name) => {
         const x = sigma > 0 ? view(D, state, name).at([sigma, 0])[0] : FRAME.right;
         const width = Math.min(FRAME.right - FRAME.left, Math.max(0, x - FRAME.left + 4));
         $(name).querySelector(".now").setAttribute("width", width);
-      }
+        return width;
+      });
     }
 
     function draw() {
@@ -261,8 +267,9 @@ const Explorer = (() => {
       cancelAnimationFrame(frame);
       if (calm.matches) {
         const levels = all[0].states.map(({level}) => level.R);
-        step = (step % (levels.length - 1)) + 1;
-        return reveal(levels[step]);
+        do step = (step % (levels.length - 1)) + 1;
+        while (Math.max(...reveal(levels[step])) === 0);
+        return;
       }
       const begun = performance.now(), last = D.sigmas.length - 1;
       const next = (now) => {

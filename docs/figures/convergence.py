@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import root
 from root import cholesky
 
 import flowsolve
@@ -21,7 +22,7 @@ MODEL = flowsolve.exact.Mixture(
     PROCESS, [0.3, 0.5, 0.2], [[1.0, 0.5], [-1.0, 0.3], [0.2, -1.2]], 0.05
 )
 START = MODEL.draw(64, level=PROCESS.t_max, seed=0)
-NUMBERS = Path(__file__).with_suffix(".json")
+NUMBERS = Path(root.__file__).with_name("convergence.json")  # Sphinx runs this without a __file__
 COUNTS = (10, 14, 20, 30, 50, 100, 200, 500, 1000)
 
 
