@@ -367,7 +367,7 @@ def markup() -> str:
 <form hidden onsubmit="return false"><fieldset><legend class="unseen">What to run</legend>
 {controls}{ranges}<button type="button" data-play>Play</button></fieldset></form>
 <noscript><div class="panels">{still["pictures"]}</div>
-<p>One data point, ddim: {still["words"]} With JavaScript the picture can be changed.</p></noscript>
+<p>One data point: {still["words"]} With JavaScript the picture can be changed.</p></noscript>
 <div hidden><div class="panels">{panels}</div>
 <ul class="legend">{legend}</ul>
 <p aria-live="polite" data-words></p>

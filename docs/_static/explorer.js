@@ -124,7 +124,8 @@ const Explorer = (() => {
     const law = means.map((m) => line([at([0, m - width]), at([0, m + width])], "law"));
     const order = [...all.keys()].sort((i, j) => (i === chosen) - (j === chosen)); // the chosen on top
     const grey = order.map((i) => line(exact(D, state.data, i).map(at), i === chosen ? "exact chosen" : "exact"));
-    const coloured = order.map((i) => {
+    const drawn = etaOf(state) === "0" ? order : [chosen]; // nine noisy runs are a tangle
+    const coloured = drawn.map((i) => {
       const mine = i === chosen ? " chosen" : "", {down, up} = legs(D, all[i]);
       const on = new Set(all[i].states.map(({x, level}) => `${level.R} ${x}`));
       const dot = ({x, level}) => {
