@@ -1,5 +1,6 @@
 """What Sphinx would leave in the pages: "Alias for field number" for each field of a named tuple,
-which its class's text describes, and links back from sources to entries that there are not."""
+which its class's text describes, links back from sources to entries that there are not, and what
+the theme leaves a screen reader and the keyboard without."""
 
 from __future__ import annotations
 
@@ -19,12 +20,13 @@ def without_aliases(
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field") else None
 
 
-def without_dead_ends(app: Sphinx, error: Exception | None) -> None:
-    """Take links back to no entry out of the pages of sources."""
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Take links back to no entry out of the pages of sources; in all pages say how deep the
+    sidebar's headings are, and let the keyboard scroll code."""
     if error is not None or app.builder.name != "html":
         return
     anchors: dict[Path, set[str]] = {}
-    for page in Path(app.outdir, "_modules").rglob("*.html"):
+    for page in Path(app.outdir).rglob("*.html"):
 
         def kept(link: re.Match[str], page: Path = page) -> str:
             target = (page.parent / link[1]).resolve()
@@ -35,11 +37,13 @@ def without_dead_ends(app: Sphinx, error: Exception | None) -> None:
 
         text = page.read_text(encoding="utf-8")
         mended = BACK.sub(kept, text)
+        mended = mended.replace('role="heading">', 'role="heading" aria-level="2">')
+        mended = mended.replace('class="highlight"><pre>', 'class="highlight"><pre tabindex="0">')
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", without_aliases)
-    app.connect("build-finished", without_dead_ends)
+    app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
