@@ -40,15 +40,17 @@ def code(file: str) -> str:
 
 
 def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> list[pytest.Item]:
-    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet."""
-    part = keep if keep >= 1 else SHARE * keep
-    size = keep if isinstance(keep, int) else math.ceil(part * len(items))
+    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, of a
+    part all of those."""
     kept, left, seen = [], [], set()
     for item in draw.sample(items, len(items)):
         values = {(name, repr(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]
         (left if values <= seen else kept).append(item)
         seen |= values
-    return [*kept, *left][:size]
+    if isinstance(keep, int):
+        return [*kept, *left][:keep]
+    part = keep if keep >= 1.0 else SHARE * keep
+    return [*kept, *left][: max(len(kept), math.ceil(part * len(items)))]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -155,7 +155,7 @@ def test_plans_on_networks_are_what_the_benchmark_found() -> None:
                 if key.startswith("the nearest peer, "):
                     nfe = key.rpartition(", ")[2]
                     key = f"{found['networks'][name][nfe]['oracle']['names']['both']}, {nfe}"
-                assert float(cells[k]) == pytest.approx(measured[key], abs=0.00051)
+                assert float(cells[k]) == pytest.approx(measured[key], rel=6e-4, abs=5.1e-4)
 
 
 def test_tuning_on_a_gpu_is_what_the_benchmark_found() -> None:
