@@ -40,8 +40,8 @@ def code(file: str) -> str:
 
 
 def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> list[pytest.Item]:
-    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, of a
-    part all of those."""
+    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, and
+    of a part all of those."""
     kept, left, seen = [], [], set()
     for item in draw.sample(items, len(items)):
         values = {(name, repr(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]
