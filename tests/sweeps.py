@@ -40,8 +40,8 @@ def code(file: str) -> str:
 
 
 def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> list[pytest.Item]:
-    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, and
-    of a part all of those."""
+    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, of
+    which a part has as many as the whole of it allows."""
     kept, left, seen = [], [], set()
     for item in draw.sample(items, len(items)):
         values = {(name, repr(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]
@@ -50,7 +50,8 @@ def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> 
     if isinstance(keep, int):
         return [*kept, *left][:keep]
     part = keep if keep >= 1.0 else SHARE * keep
-    return [*kept, *left][: max(len(kept), math.ceil(part * len(items)))]
+    least, most = (math.ceil(each * len(items)) for each in (part, keep))
+    return [*kept, *left][: min(most, max(len(kept), least))]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
