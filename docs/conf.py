@@ -11,9 +11,12 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 
 import sphinx.util.inspect  # noqa: E402
+import torch  # noqa: E402
 from sphinx.ext.napoleon import GoogleDocstring  # noqa: E402
 
 import flowsolve  # noqa: E402
+
+torch.set_num_threads(1)  # the pages are built by as many processes as there are cores
 
 project = "flowsolve"
 author = "the flowsolve authors"
