@@ -1,10 +1,9 @@
 """Sweeps: big parametrisations of which a run takes a sample, another each time.
 
-``@pytest.mark.sweep(keep=0.2)`` keeps a fifth of a function's items, times :data:`SHARE`, by which
-the quick tier keeps to its time; ``keep=30`` thirty of them, ``keep=1.0`` all. In the sample every
-value of every parameter comes up, as far as the size allows. The rest is deselected, and so is what
-is marked ``slow``. The header names the seed that draws the same sample again:
-``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf`` runs whole.
+``@pytest.mark.sweep(keep=0.2)`` keeps a fifth of a function's items, ``keep=30`` thirty of them: in
+the sample every value of every parameter comes up, as far as the size allows. The rest is
+deselected, and so is what is marked ``slow``. The header names the seed that draws the same sample
+again: ``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf`` runs whole.
 
 ``--full`` runs everything and writes what came of it to ``tests/full.json``, file by file, with a
 hash of the code; tests/test_full.py holds the two together.
@@ -27,8 +26,6 @@ import pytest
 
 HERE = Path(__file__).parent
 FULL = HERE / "full.json"
-#: Of what sweeps keep.
-SHARE = 0.5
 #: Functions that are sampled or left out, of the files that were collected.
 RARE = pytest.StashKey[dict[str, set[str]]]()
 
@@ -40,18 +37,14 @@ def code(file: str) -> str:
 
 
 def sample(items: list[pytest.Item], keep: float | int, draw: random.Random) -> list[pytest.Item]:
-    """``keep`` of the items, or SHARE of that part: first those that show a value not seen yet, of
-    which a part has as many as the whole of it allows."""
+    """``keep`` of the items, or that part of them: first those that show a value not seen yet."""
+    size = keep if isinstance(keep, int) else math.ceil(keep * len(items))
     kept, left, seen = [], [], set()
     for item in draw.sample(items, len(items)):
         values = {(name, repr(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]
         (left if values <= seen else kept).append(item)
         seen |= values
-    if isinstance(keep, int):
-        return [*kept, *left][:keep]
-    part = keep if keep >= 1.0 else SHARE * keep
-    least, most = (math.ceil(each * len(items)) for each in (part, keep))
-    return [*kept, *left][: min(most, max(len(kept), least))]
+    return [*kept, *left][:size]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

