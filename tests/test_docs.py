@@ -124,6 +124,20 @@ def test_tuned_plans_and_auto_are_what_the_benchmark_found() -> None:
         assert max(cells) < 1.2
 
 
+def test_auto_beside_one_setting_is_what_the_benchmark_found() -> None:
+    found, head = (
+        result("few_step.json"),
+        "| evaluations | 5 | 6 | 8 | 10 | 12 | 15 | 20 | 30 | 50 |",
+    )
+    here = rows_of("benchmarks.md", f"{head}\n{'|---' * 10}|\n| first set")
+    there = rows_of("which.md", head)
+    for which, name in (("choosing", "first set"), ("checking", "second set")):
+        for measure, said in (("rmse", "RMSE"), ("median", "median")):
+            cells = [row[measure]["auto/single_peer"] for row in found[which].values()]
+            assert [float(c) for c in here[f"{name}: {said}"]] == pytest.approx(cells, abs=0.0051)
+    assert there["`auto`"] == here["second set: RMSE"]
+
+
 def test_plans_on_networks_are_what_the_benchmark_found() -> None:
     found, budgets = result("tuning.json"), ("5", "6", "8", "10", "12")
     rows = rows_of("tuning.md", "| network | 5 | 6 | 8 | 10 | 12 |")
