@@ -1,7 +1,9 @@
 """flowsolve: sampling from diffusion and flow models, for every solver and every trained network.
 
+    >>> net = lambda x, t: 0.1 * x  # a trained network, ε̂ at a state and a time
     >>> model = flowsolve.Denoiser(net, flowsolve.VP(), predicts="eps", shape=(3, 32, 32))
-    >>> x = flowsolve.sample(model, solver="ddim", nfe=20, n=64, seed=0)
+    >>> flowsolve.sample(model, solver="ddim", nfe=20, n=4, seed=0).shape
+    torch.Size([4, 3, 32, 32])
 
 Names and modules are imported when they are first used, so that ``import flowsolve`` and
 ``flowsolve --help`` do not wait for torch. The names stand once, in ``__init__.pyi``.

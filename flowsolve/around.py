@@ -28,6 +28,15 @@ class Around(Denoiser):
 
     Make one with :meth:`of`. ``given`` reaches the network inside; ``correct_x0`` corrects what
     comes out, that of ``inner`` what goes in.
+
+    Examples:
+        >>> class Damped(flowsolve.around.Around):
+        ...     def changed(self, inside, x, level, times):
+        ...         out, variance = inside.evaluate_both(x, level, times)
+        ...         return 0.9 * out, variance
+        >>> model = Damped.of(flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25), {})
+        >>> flowsolve.sample(model, nfe=4, n=2, seed=0).shape
+        torch.Size([2, 2])
     """
 
     _: KW_ONLY

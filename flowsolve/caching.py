@@ -69,7 +69,11 @@ def table(cached: C) -> C:
 def clear_cache() -> None:
     """Forget what was kept for the next run with the same arguments; what is asked for again is
     computed again. Plans and the matrices of cosine transforms take at most 256 MiB together, or
-    what the largest takes; beside them a fixed number of small tables is kept."""
+    what the largest takes; beside them a fixed number of small tables is kept.
+
+    Examples:
+        >>> flowsolve.clear_cache()
+    """
     with _LOCK:
         _KEPT.clear()
         _Total.bytes = 0

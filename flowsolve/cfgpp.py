@@ -25,8 +25,19 @@ def cfg_pp(plan: Plan, process: Process, lam: Fraction) -> Callable[[Level], flo
         process: that of the model.
         lam: λ, from 0 to 1.
 
+    Returns:
+        w, a function of the level that a step begins on, for ``guided(..., scale=w)``.
+
     Raises:
         ValueError: for a plan of another solver.
+
+    Examples:
+        >>> model = flowsolve.digits(label=3)
+        >>> plan = flowsolve.plan("ddim", model, nfe=4)
+        >>> scale = flowsolve.cfg_pp(plan, model.process, lam=0.6)
+        >>> guided = flowsolve.guided(model, {"label": None}, scale=scale)
+        >>> flowsolve.sample(guided, solver=plan, n=2, seed=0).shape
+        torch.Size([2, 1, 8, 8])
     """
     levels = plan.levels
     if plan != make_plan("ddim", process, grid=[level.t for level in levels]):

@@ -42,6 +42,11 @@ class Coordinates:
         p_of: the weights of (x̂0, ε̂) in p.
         clock: the variable that equals P⁻¹S up to an increasing function, None if it has no name of
             its own.
+
+    Examples:
+        >>> s, t = flowsolve.VP().at("sigma", 2.0), flowsolve.VP().at("sigma", 1.0)
+        >>> round(flowsolve.coordinates.NOISE.gap(s, t).value, 12)  # dσ̄, for a step from 2 to 1
+        -1.0
     """
 
     such_as: ClassVar[str] = "NOISE, DATA or FLOW of flowsolve.coordinates"

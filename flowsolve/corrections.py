@@ -22,10 +22,20 @@ LONGEST = 2**24
 
 @checked
 def clip(low: float = -1.0, high: float = 1.0) -> Correction:
-    """``correct_x0`` that clamps every estimate to [low, high], as DDPM's sampler does.
+    """``correct_x0`` that clamps every estimate to [low, high], as DDPM's sampler does (arXiv
+    2006.11239).
+
+    Returns:
+        A function (x̂0, level) → x̂0, both (n, *shape).
 
     Raises:
         ValueError: unless low < high.
+
+    Examples:
+        >>> correct = flowsolve.clip()
+        >>> correct(torch.tensor([-3.0, 0.5]), flowsolve.VP().clean)
+        tensor([-1.0000,  0.5000])
+        >>> model = flowsolve.Denoiser(lambda x, t: x, flowsolve.VP(), correct_x0=correct)
     """
     if not low < high:
         raise ValueError(f"expected low < high, got low={low!r}, high={high!r}")
@@ -39,9 +49,17 @@ def dynamic_threshold(
     """``correct_x0`` that clamps to the sample's own quantile of |x̂0|, ``least`` at least and
     ``most`` at most, and rescales to [−1, 1] (Imagen, arXiv 2205.11487).
 
+    Returns:
+        A function (x̂0, level) → x̂0, both (n, *shape).
+
     Raises:
         ValueError: for a quantile outside (0, 1], a ``least`` that is not positive, and a ``most``
             below it.
+
+    Examples:
+        >>> correct = flowsolve.dynamic_threshold(quantile=0.5)
+        >>> correct(torch.tensor([[-4.0, 2.0, 1.0]]), flowsolve.VP().clean)
+        tensor([[-1.0000,  1.0000,  0.5000]])
     """
     if most < least:
         raise ValueError(f"most={most!r}: expected at least least={least!r}")

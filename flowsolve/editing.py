@@ -60,9 +60,17 @@ def edit(
         seed, first: as in :func:`flowsolve.solve`: the noise added to sample i depends on (seed, i)
             alone.
 
+    Returns:
+        The edited data, (n, *shape).
+
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.solve`.
         Unsuited: for processes whose A and R are matrices, which have no flow time.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> flowsolve.edit(model, torch.zeros(4, 2), strength=0.3, nfe=10, seed=0).shape
+        torch.Size([4, 2])
     """
     if not model.process.scalar:
         raise Unsuited(

@@ -72,7 +72,16 @@ def register(what: str, known: dict[str, Any], name: str, cls: type) -> None:
 
 class Unsuited(ValueError):
     """What was asked for makes no sense on this process: ``reason`` says why, ``instead`` what to
-    use."""
+    use.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.CLD(), [0.0, 1.0], 0.25)
+        >>> try:
+        ...     flowsolve.log_likelihood(model, torch.zeros(1, 2))
+        ... except flowsolve.errors.Unsuited as error:
+        ...     print(error.reason)
+        A and R of CLD(...) are matrices, and the change of volume is derived for numbers
+    """
 
     def __init__(self, reason: str, instead: str = "") -> None:
         self.reason, self.instead = reason, instead

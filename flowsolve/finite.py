@@ -20,6 +20,14 @@ class NonFiniteError(ValueError):
         evaluation: its number, from 1.
         samples: indices in the batch of the samples concerned.
         source: who returned it, "the network" or "correct_x0".
+
+    Examples:
+        >>> net = lambda x, t: x / 0.0
+        >>> try:
+        ...     flowsolve.sample(flowsolve.Denoiser(net, flowsolve.VP(), shape=(2,)), nfe=4)
+        ... except flowsolve.NonFiniteError as error:
+        ...     print(error.evaluation, error.samples, error.source)
+        1 [0] the network
     """
 
     def __init__(

@@ -77,10 +77,19 @@ def guided(
     Guided x̂0 and ε̂ are those of the product :math:`p_c^w p_u^{1-w}` *of the noisy laws*, which are
     the laws of noisy data from the product of the clean ones for Gaussians of one covariance only.
 
+    Returns:
+        A denoiser of ``model``'s shape, on its process.
+
     Raises:
         TypeError, ValueError: for arguments that do not fit together.
         Unsuited: for ``rescale``, ``project``, ``interval`` and ``classifier`` where A and R are
             matrices.
+
+    Examples:
+        >>> model = flowsolve.digits(label=3)
+        >>> guided = flowsolve.guided(model, {"label": None}, scale=2.0, interval=(0.1, 10.0))
+        >>> flowsolve.sample(guided, nfe=4, n=2, seed=0).shape
+        torch.Size([2, 1, 8, 8])
     """
     ways = {"unconditional": unconditional, "other": other, "classifier": classifier}
     given = [name for name, value in ways.items() if value is not None]

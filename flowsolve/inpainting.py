@@ -57,8 +57,8 @@ def inpaint(
     """Completions of ``x``, (n, *shape), of which only what ``mask`` marks is known.
 
     With "mmps" and "pgdm" a completion is a sample of :func:`flowsolve.posterior`, also where x is
-    known: there it differs from x by about ``noise``. With "repaint" the known entries are x's to
-    the bit.
+    known: there it differs from x by about ``noise``. With "repaint" (arXiv 2201.09865) the known
+    entries are x's to the bit.
 
     Args:
         model: on a process whose A and R are numbers.
@@ -73,9 +73,19 @@ def inpaint(
             ``iterations`` times: (steps − 1) · iterations + 1 evaluations, at most ``nfe``.
         iterations: of "repaint" (default 5).
 
+    Returns:
+        The completions, (n, *shape).
+
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.posterior` and
             :func:`flowsolve.solve`.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> x, known = torch.tensor([[0.5, 0.0]]).expand(8, 2), torch.tensor([True, False])
+        >>> filled = flowsolve.inpaint(model, x, known, method="repaint", nfe=46, seed=0)
+        >>> filled.shape, bool((filled[:, 0] == 0.5).all())
+        (torch.Size([8, 2]), True)
     """
     if not model.process.scalar:
         raise Unsuited(

@@ -43,8 +43,15 @@ def slerp(
 
     Where the two point the same way, or opposite ways, or one is zero, it is a straight line.
 
+    Returns:
+        The point, (n, *state), in the dtype of ``a`` and ``b``.
+
     Raises:
         TypeError, ValueError: unless a and b are floating-point tensors of one shape.
+
+    Examples:
+        >>> flowsolve.slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
+        tensor([[0.7071, 0.7071]])
     """
     if a.shape != b.shape or a.ndim < 2 or not (a.is_floating_point() and b.is_floating_point()):
         expected = f"floating-point numbers of the shape of a, {tuple(a.shape)}, (n, *state)"
@@ -84,7 +91,7 @@ def interpolate(
     **options: Any,
 ) -> Float[Tensor, "steps n *shape"]:
     """From ``a`` to ``b`` in ``steps`` pictures, (steps, n, *shape), both ends among them: encode
-    both, go along :func:`slerp`, decode.
+    both, go along :func:`slerp`, decode (arXiv 2010.02502, section 5.3).
 
     Args:
         a, b: data, (n, *shape).
@@ -99,8 +106,17 @@ def interpolate(
 
     A conditioning with rows holds for the n samples: row i is for a[i], b[i] and all between.
 
+    Returns:
+        The pictures in order, (steps, n, *shape), or (steps, steps, n, *shape) with ``below``.
+
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`flowsolve.encode`.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> a, b = model.draw(1, seed=0), model.draw(1, seed=1)
+        >>> flowsolve.interpolate(model, a, b, 5, nfe=20).shape
+        torch.Size([5, 1, 2])
     """
     how: dict[str, Any] = {"solver": solver, "nfe": nfe, "grid": grid, "span": span, **options}
     run: dict[str, Any] = {"progress": progress, "differentiable": differentiable}

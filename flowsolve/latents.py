@@ -50,6 +50,13 @@ class Latent:
         rest_of_data, rest_of_noise: what the data, and x_T, are beside the lattice, (n, *shape);
             None where they were computed and not given.
         dtype: of what was given.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> x0 = model.draw(4, seed=0)
+        >>> latent = flowsolve.encode(model, x0, nfe=10, exact=True)
+        >>> latent.end, torch.equal(latent.decode(model).x, x0)
+        ('noise', True)
     """
 
     position: Float[Tensor, "n *shape"]

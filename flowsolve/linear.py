@@ -19,7 +19,14 @@ Pair = tuple[Operator, Operator]
 
 
 class Linear(NamedTuple):
-    """A prediction as coefficients: x̂0 = x0[0] x + x0[1] o, ε̂ = eps[0] x + eps[1] o."""
+    """A prediction as coefficients: x̂0 = x0[0] x + x0[1] o, ε̂ = eps[0] x + eps[1] o.
+
+    Examples:
+        >>> level = flowsolve.VP().level(0.5)
+        >>> linear = flowsolve.parametrizations.Eps().coefficients(flowsolve.VP(), level)
+        >>> linear.mix((-1.0, 1.0))[1].value == 1.0 + level.sigma  # o's share of ε̂ − x̂0
+        True
+    """
 
     x0: Pair
     eps: Pair
@@ -35,7 +42,15 @@ class Linear(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The two estimates at one state, x = A x̂0 + R ε̂; each of shape (batch, *state)."""
+    """The two estimates at one state, x = A x̂0 + R ε̂; each of shape (batch, *state).
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> level, x = model.process.level(0.5), torch.ones(1, 2)
+        >>> x0, eps = model(x, level)
+        >>> torch.allclose(level.A @ x0 + level.R @ eps, x.double())
+        True
+    """
 
     x0: Float[Tensor, "n *state"]
     eps: Float[Tensor, "n *state"]

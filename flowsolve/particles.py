@@ -54,6 +54,13 @@ class Particles:
         nfe: denoiser evaluations spent, each of all particles and of as many passes back through
             the network, and one more, as y has numbers.
         seed: what the noise was drawn from.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> y, H = torch.tensor([1.0]), torch.tensor([[1.0, 0.0]])
+        >>> found = flowsolve.smc(model, y, H, noise=0.5, nfe=10, seed=0)
+        >>> found.x.shape, found.weights.shape, found.ess.shape
+        (torch.Size([64, 2]), torch.Size([64]), torch.Size([10]))
     """
 
     x: Float[Tensor, "n *shape"]
@@ -90,10 +97,20 @@ def smc(
         grid: the levels, as in :func:`flowsolve.solve`, down to clean data.
         seed: particle i's noise depends on (seed, i) alone, which are drawn again on all.
 
+    Returns:
+        The particles, (particles, *shape), with their weights and an estimate of log p(y).
+
     Raises:
         TypeError, ValueError: as :func:`flowsolve.posterior`, and for a model or a y with a row for
             each sample.
         NonFiniteError: the network returned NaN or Inf.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> y, H = torch.tensor([1.0]), torch.tensor([[1.0, 0.0]])
+        >>> found = flowsolve.smc(model, y, H, noise=0.5, particles=1000, nfe=50, seed=0)
+        >>> abs(found.log_evidence - -1.57) < 0.1  # log N(1; 0, 0.25 + 0.5²)
+        True
     """
     measured = measurement_of(model, y, H)
     if measured.each:

@@ -37,9 +37,19 @@ def plan(
             goes by: without, it takes those of latents of large pictures and of a velocity.
         nfe, grid, span, options: as in :func:`flowsolve.solve`.
 
+    Returns:
+        The plan, whose ``nfe`` is what a run spends, at most what was given.
+
     Raises:
         TypeError, ValueError: for arguments that do not fit, naming the argument, its value and
             what was expected.
+
+    Examples:
+        >>> plan = flowsolve.plan("heun", flowsolve.VP(), nfe=10, grid="karras")
+        >>> plan.nfe, len(plan.levels)
+        (10, 7)
+        >>> plan == flowsolve.plan("heun", flowsolve.VP(), nfe=10, grid="karras(rho=7)")
+        True
     """
     arguments = tuple(name for name in signature(plan).parameters if name != "options")
     about = NOTHING

@@ -49,8 +49,8 @@ def posterior(
     noise: NoiseLevel,
     method: str = "mmps",
 ) -> Denoiser:
-    """The denoiser of x₀ given y = Hx₀ + n, n ~ N(0, noise²), for every solver that suits
-    ``model``.
+    """The denoiser of x₀ given y = Hx₀ + n, n ~ N(0, noise²), for every solver that suits ``model``
+    (MMPS, arXiv 2405.13712; ΠGDM, ICLR 2023).
 
     An evaluation costs one of ``model``, with its gradient, and passes back through its network:
     with "mmps" until the equations are solved to 10⁻⁴, at most as many as y has numbers and at
@@ -70,11 +70,21 @@ def posterior(
         noise: σ_y, the standard deviation of the measurement's noise, in the data's units.
         method: "mmps", or "pgdm" (ΠGDM).
 
+    Returns:
+        A denoiser of ``model``'s shape, on its process.
+
     Raises:
         TypeError, ValueError: for arguments that do not fit, for a function that is not linear or
             not of each sample by itself, and for a model with ``correct_x0``, whose x̂₀ is no mean:
             correct what comes out, ``dataclasses.replace(posterior(...), correct_x0=...)``.
         Unsuited: for processes whose A and R are matrices.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> y, H = torch.tensor([1.0]), torch.tensor([[1.0, 0.0]])  # the first number, measured
+        >>> given = flowsolve.posterior(model, y, H, noise=0.5)
+        >>> flowsolve.sample(given, nfe=20, n=2000, seed=0).mean(0).round(decimals=1)
+        tensor([0.5000, 1.0000], dtype=torch.float64)
     """
     if method not in METHODS:
         text = unknown("method", method, METHODS)

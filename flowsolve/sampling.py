@@ -1,5 +1,4 @@
-"""The two calls: ``sample`` returns a tensor, ``solve`` everything there is to know about the
-run."""
+"""The two calls: ``sample`` returns a tensor, ``solve`` all there is to know about the run."""
 
 from __future__ import annotations
 
@@ -61,10 +60,9 @@ def solve(
 
     Args:
         model: a :class:`~flowsolve.Denoiser`.
-        solver: "auto", a choice of solver and grid for the budget; a name (see
-            ``flowsolve.solver_table()``), a solver object, or a :class:`~flowsolve.Plan`, which has
-            its own ``nfe``, ``grid``, ``span`` and options. Other tools' names, "DPM++ 2M Karras",
-            may bring a grid with them.
+        solver: "auto", a solver and grid for the budget; a name (see ``flowsolve.solver_table()``),
+            a solver object, or a :class:`~flowsolve.Plan`, with its own ``nfe``, ``grid``, ``span``
+            and options. Other tools' names, "DPM++ 2M Karras", may bring a grid.
         nfe: at most this many evaluations of the denoiser, as many of them as the solver can use
             (default 20). Adaptive solvers take it as a cap (default 5000).
         grid: a name ("karras", "karras(rho=5)"), a :mod:`flowsolve.grids` object, or a decreasing
@@ -77,19 +75,17 @@ def solve(
             as the model has rows of conditioning (``model.given(..., per_sample=...)``), else 1.
         start: the states to start from, at the first level, (n, *shape) or, where that is more, (n,
             *state_shape); by default drawn from the process's prior. Or the :class:`Solution` of a
-            run that ``callback`` stopped: that run goes on, with what the solver remembers and the
-            seed it had, to the bit as if it had not been stopped. What says how to run (``solver``
-            to ``span``, ``first``) is left out, or said again as it was; ``nfe`` and ``grid`` of
-            the new solution are those of its part. From another state it goes on if ``start.x``
-            has been changed.
+            run that ``callback`` stopped: it goes on, with what the solver remembers and the seed
+            it had, to the bit as if never stopped. What says how to run (``solver`` to ``span``,
+            ``first``) is left out, or said again as it was; ``nfe`` and ``grid`` of the new
+            solution are those of its part. From another state it goes on if ``start.x`` is changed.
         seed: sample i's start and noise depend on (seed, i) alone, the noise of a step on the time
             it begins at as well. A sequence has a seed for each sample, whose start and noise are
             what that seed gives its sample 0. None draws a seed, see ``Solution.seed``.
         first: the number i of the first sample, to continue or split a larger run.
-        noise: None for noise that is fresh at each step; "brownian" for increments of one path,
-            the same for runs of any number of steps, so that they end near each other; or the
-            caller's own, ``noise(k)`` or ``noise[k]`` being the k-th draw of the run, in the
-            states' shape.
+        noise: None for noise fresh at each step; "brownian" for increments of one path, the same
+            for runs of any number of steps, so that they end near each other; or the caller's own,
+            ``noise(k)`` or ``noise[k]`` being the k-th draw of the run, in the states' shape.
         keep: "path", "x0", or both in a tuple: what the solution keeps.
         callback: called with a :class:`State` after each step, of an adaptive solver after each
             that it accepts; whatever it returns that is true ends the run there.
@@ -100,18 +96,23 @@ def solve(
         memory: of a differentiable run: "checkpoint" keeps its states alone and asks the network
             again on the way back, for the same gradients to the bit; "constant" keeps nothing, by
             the reversible leapfrog, whose method and levels are its own. None keeps everything.
-        parallel: True, or a :class:`~flowsolve.Parallel`: all the steps at once, again and again
-            until they agree, to a tolerance. More evaluations in fewer calls of larger batches: for
-            a device that a batch leaves idle.
+        parallel: True, or a :class:`~flowsolve.Parallel`: all steps at once, until they agree to a
+            tolerance: more evaluations in fewer, larger calls, for a device a batch leaves idle.
         **options: options of the solver, such as ``eta`` or ``rtol``.
 
+    Returns:
+        The :class:`Solution`, whose ``x`` are the samples, (n, *shape).
+
     Raises:
-        TypeError, ValueError: for arguments that do not fit, naming the argument, its value and
-            what was expected.
-        BudgetExceeded: an adaptive solver reached ``nfe``; the exception carries the state and
-            level reached.
-        NonFiniteError: the network returned NaN or Inf; the exception carries the state and the
-            level.
+        TypeError, ValueError: naming the argument that does not fit, and what was expected.
+        BudgetExceeded: an adaptive solver reached ``nfe``; it has the state and level reached.
+        NonFiniteError: the network returned NaN or Inf; it has the state and the level.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> solution = flowsolve.solve(model, solver="heun", nfe=9, n=4, seed=0, keep="path")
+        >>> solution.x.shape, solution.nfe, solution.path.shape
+        (torch.Size([4, 2]), 9, torch.Size([6, 4, 2]))
     """
     own = {"grid": grid, "noise": noise, "keep": keep, "callback": callback, **options}
     own |= {"solver": said(solver), "progress": progress or None}
@@ -186,14 +187,22 @@ def sample(
     first: Number = 0,
     **arguments: Any,
 ) -> Float[Tensor, "n *shape"]:
-    """``n`` samples from ``model``, shape (n, *shape). Arguments as in :func:`solve`.
+    """``n`` samples from ``model``: the ``x`` of :func:`solve`, whose arguments it takes.
 
     Args:
         batch_size: run at most this many samples at a time; the noise of each sample is the same
             whatever it is.
 
+    Returns:
+        (n, *shape), in the data's units, float32 at least.
+
     Raises:
         TypeError, ValueError, BudgetExceeded, NonFiniteError: as :func:`solve`.
+
+    Examples:
+        >>> model = flowsolve.digits()
+        >>> flowsolve.sample(model, solver="ddim", nfe=10, n=4, seed=0).shape
+        torch.Size([4, 1, 8, 8])
     """
     if batch_size is None:
         return solve(model, n=n, seed=seed, first=first, **arguments).x

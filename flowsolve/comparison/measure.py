@@ -55,7 +55,14 @@ REFERENCE_NFE = 200
 
 class Comparison(Measured):
     """What :func:`compare` returns: a :class:`~flowsolve.comparison.Measured`, whose attributes it
-    has, that draws itself."""
+    has, that draws itself.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> found = flowsolve.compare(model, solvers="ddim", nfe=(5, 10), n=4)
+        >>> found.rmse.shape, found.finished
+        (torch.Size([1, 2]), 2)
+    """
 
     @checked
     def picture(self, path: os.PathLike[str] | str) -> None:
@@ -125,9 +132,18 @@ def compare(
             ends there. Budgets come in the order given, and all solvers at one before the next.
         progress: show a progress bar (tqdm) over runs.
 
+    Returns:
+        Errors of S solvers at K budgets, (S, K, n), in the units of the data.
+
     Raises:
         TypeError, ValueError: before the first evaluation, for arguments that do not fit.
         NonFiniteError: the network returned NaN or Inf in the run of the reference.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> found = flowsolve.compare(model, solvers=("ddim", "unipc3"), nfe=(5, 10), n=4)
+        >>> bool((found.rmse[0] > found.rmse[1]).all())
+        True
     """
     rows, budgets = cases(model, solvers, nfe, grid, span)
     seed = check_seed(seed)

@@ -25,6 +25,12 @@ class Exact(Denoiser):
     Raises:
         TypeError, ValueError: from :func:`dataclasses.replace`, for another process, prediction,
             shape, time or dtype than those of the law. Make another denoiser instead.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> x = model.draw(4, level=0.5, seed=0)
+        >>> model.score(x, 0.5).shape, model.log_density(x, 0.5).shape
+        (torch.Size([4, 2]), torch.Size([4]))
     """
 
     def __post_init__(self) -> None:

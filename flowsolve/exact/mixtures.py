@@ -50,6 +50,11 @@ class Mixture(Exact):
     Raises:
         ValueError: for shapes that do not fit, weights that are not positive, a covariance that is
             not.
+
+    Examples:
+        >>> model = flowsolve.exact.Mixture(flowsolve.VP(), [1.0, 3.0], [[-1.0], [1.0]], 0.01)
+        >>> model(torch.zeros(1, 1), model.process.start).x0.round(decimals=2)  # the data's mean
+        tensor([[0.5000]], dtype=torch.float64)
     """
 
     @replaceable
@@ -81,6 +86,14 @@ class Gaussian(Mixture):
         process: any process.
         mean: a tensor of one sample's shape.
         covariance: a number, a tensor of that shape (diagonal) or (D, D) (full).
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> start = model.draw(4, level=1.0, seed=0)
+        >>> how = {"solver": "unipc3", "nfe": 100, "span": (1.0, 0.001)}
+        >>> end = flowsolve.sample(model, start=start, **how)
+        >>> bool((end - model.flow(start, 1.0, 0.001)).abs().max() < 1e-4)
+        True
     """
 
     @replaceable
@@ -144,7 +157,13 @@ class Gaussian(Mixture):
 
 
 class Dirac(Gaussian):
-    """Data that are one point, of any shape: ε̂ is constant along every path of the flow."""
+    """Data that are one point, of any shape: ε̂ is constant along every path of the flow.
+
+    Examples:
+        >>> model = flowsolve.exact.Dirac(flowsolve.VP(), [0.5, -0.5])
+        >>> flowsolve.sample(model, solver="ddim", nfe=1, seed=0)
+        tensor([[ 0.5000, -0.5000]], dtype=torch.float64)
+    """
 
     @replaceable
     @checked
@@ -157,7 +176,14 @@ class Dirac(Gaussian):
 
 class Empirical(Mixture):
     """The data themselves: equal point masses at ``data`` (K, *shape). What a network that
-    memorised them would say."""
+    memorised them would say.
+
+    Examples:
+        >>> data = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> model = flowsolve.exact.Empirical(flowsolve.VP(), data)
+        >>> flowsolve.sample(model, nfe=50, n=6, seed=0).round(decimals=2).unique()
+        tensor([0., 1., 2.], dtype=torch.float64)
+    """
 
     @replaceable
     @checked

@@ -17,7 +17,13 @@ Steps = Annotated[int, Must(lambda n: 1 <= n <= 100_000, "a positive integer, at
 
 class Grid(ABC):
     """How to place the levels of a run. A subclass is a frozen dataclass, its fields its options;
-    one that is defined with a name is known by it: ``class Mine(Grid, name="mine")``."""
+    one that is defined with a name is known by it: ``class Mine(Grid, name="mine")``.
+
+    Examples:
+        >>> levels = flowsolve.grids.Karras().levels(flowsolve.VP(), 8)
+        >>> len(levels), levels[-1].clean
+        (9, True)
+    """
 
     such_as: ClassVar[str] = "a flowsolve.grids object, such as flowsolve.grids.Karras()"
     #: The named grids.

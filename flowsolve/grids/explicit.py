@@ -17,7 +17,13 @@ Time = Annotated[float, Must(lambda v: True, "a time, which is a number", infini
 @checked
 @dataclass(frozen=True)
 class Explicit(Grid):
-    """A sequence of times, used as given."""
+    """A sequence of times, used as given.
+
+    Examples:
+        >>> grid = flowsolve.grids.Explicit((1.0, 0.5, 0.1, 0.0))
+        >>> flowsolve.plan("ddim", flowsolve.VP(), grid=grid).nfe
+        3
+    """
 
     times: tuple[Time, ...]
 

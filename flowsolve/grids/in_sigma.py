@@ -25,7 +25,12 @@ Factor = Annotated[float, Must(lambda v: 1e-3 <= v <= 1e3, "a positive number, f
 
 class VariableGrid(Grid):
     """A grid in a function of σ̄: n levels from the start to the quietest trained level, then
-    clean."""
+    clean.
+
+    Examples:
+        >>> flowsolve.grids.LogSNR().variable.name
+        'lambda'
+    """
 
     in_sigma = True
     variable: Variable = SIGMA
@@ -58,7 +63,13 @@ class VariableGrid(Grid):
 @checked
 @dataclass(frozen=True)
 class Karras(VariableGrid, name="karras"):
-    """σ̄^{1/ρ} uniform (arXiv 2206.00364, eq. 5)."""
+    """σ̄^{1/ρ} uniform (arXiv 2206.00364, eq. 5).
+
+    Examples:
+        >>> levels = flowsolve.grids.Karras().levels(flowsolve.EDM(), 4)
+        >>> [round(level.sigma, 3) for level in levels]
+        [80.0, 9.723, 0.47, 0.002, 0.0]
+    """
 
     rho: Power = 7.0
 
@@ -69,14 +80,26 @@ class Karras(VariableGrid, name="karras"):
 @dataclass(frozen=True)
 class LogSNR(VariableGrid, name="logsnr", aliases=("exponential",)):
     """λ = −log σ̄ uniform, that is σ̄ in geometric progression (arXiv 2206.00927; k-diffusion's
-    "exponential")."""
+    "exponential").
+
+    Examples:
+        >>> levels = flowsolve.grids.LogSNR().levels(flowsolve.EDM(), 4)
+        >>> [round(level.sigma, 3) for level in levels]
+        [80.0, 2.339, 0.068, 0.002, 0.0]
+    """
 
     variable = LAMBDA
 
 
 @dataclass(frozen=True)
 class Sigma(VariableGrid, name="sigma"):
-    """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed."""
+    """σ̄ uniform: the equal steps in which Euler on dx̄ = ε̂ dσ̄ is analysed.
+
+    Examples:
+        >>> levels = flowsolve.grids.Sigma().levels(flowsolve.EDM(), 4)
+        >>> [round(level.sigma, 3) for level in levels]
+        [80.0, 53.334, 26.668, 0.002, 0.0]
+    """
 
 
 @checked
@@ -87,6 +110,11 @@ class Shifted(Grid, name="shifted"):
 
     The schedule of Stable Diffusion 3 (arXiv 2403.03206, section 5.3.2), where shift is 3; for any
     scalar process.
+
+    Examples:
+        >>> levels = flowsolve.grids.Shifted(3.0).levels(flowsolve.RectifiedFlow(), 4)
+        >>> [round(level.t, 3) for level in levels]
+        [1.0, 0.9, 0.75, 0.5, 0.0]
     """
 
     shift: Factor = 3.0
@@ -120,6 +148,11 @@ class Logistic(Grid, name="logistic"):
     Attributes:
         center: σ̄ in the middle of the noisy range.
         low, high: the larger, the more of the levels lie at small and at large σ̄.
+
+    Examples:
+        >>> levels = flowsolve.grids.Logistic(center=0.5).levels(flowsolve.EDM(), 4)
+        >>> [round(level.sigma, 3) for level in levels]
+        [80.0, 2.597, 0.373, 0.045, 0.0]
     """
 
     center: Factor = 1.0

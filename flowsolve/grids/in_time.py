@@ -20,7 +20,12 @@ Power = Annotated[float, Must(lambda v: 0.1 <= v <= 10.0, "a positive number, fr
 
 class TimeGrid(Grid):
     """A grid in the process's own time; on a table, times are rounded to indices as the source
-    does."""
+    does.
+
+    Examples:
+        >>> flowsolve.grids.Quadratic().fractions(4)
+        array([1.    , 0.5625, 0.25  , 0.0625, 0.    ])
+    """
 
     @staticmethod
     def rounding(indices: np.ndarray) -> np.ndarray:
@@ -78,7 +83,13 @@ def _distinct(times: np.ndarray, low: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Uniform(TimeGrid, name="uniform"):
-    """τ_i = ⌊c i⌋ on a table (arXiv 2010.02502, appendix D.2); equal steps in time otherwise."""
+    """τ_i = ⌊c i⌋ on a table (arXiv 2010.02502, appendix D.2); equal steps in time otherwise.
+
+    Examples:
+        >>> levels = flowsolve.grids.Uniform().levels(flowsolve.VP(), 4)
+        >>> [round(level.t, 3) for level in levels]
+        [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
 
     @staticmethod
     def rounding(indices: np.ndarray) -> np.ndarray:
@@ -93,6 +104,11 @@ class Quadratic(TimeGrid, name="quadratic"):
     """τ_i = ⌊c i²⌋ with the top at 0.8 of the table, as in the DDIM code; t ∝ (1 − i/n)² otherwise.
 
     On a table the run starts from 0.8 T, which is near enough to noise for the images of the paper.
+
+    Examples:
+        >>> levels = flowsolve.grids.Quadratic().levels(flowsolve.VP(), 4)
+        >>> [round(level.t, 3) for level in levels]
+        [1.0, 0.562, 0.25, 0.062, 0.0]
     """
 
     @staticmethod
@@ -109,7 +125,13 @@ class Quadratic(TimeGrid, name="quadratic"):
 @dataclass(frozen=True)
 class Linspace(TimeGrid, name="linspace", aliases=("normal",)):
     """Equal steps from the noisiest to the quietest trained time, both included, then clean
-    (diffusers' "linspace")."""
+    (diffusers' "linspace").
+
+    Examples:
+        >>> table = flowsolve.VP.discrete(flowsolve.processes.tables.linear())
+        >>> [round(level.t) for level in flowsolve.grids.Linspace().levels(table, 4)]
+        [999, 666, 333, 0, -1]
+    """
 
     def indices(self, n: int, entries: float) -> np.ndarray:
         return np.linspace(entries - 1.0, 0.0, n) if n > 1 else np.array([entries - 1.0])
@@ -124,7 +146,13 @@ class Linspace(TimeGrid, name="linspace", aliases=("normal",)):
 @dataclass(frozen=True)
 class DPMLinspace(TimeGrid, name="dpm_linspace"):
     """n + 1 equal steps from the top of the table to its bottom, without the last (the "linspace"
-    of diffusers' DPM-Solver, DEIS, UniPC and SA-Solver classes)."""
+    of diffusers' DPM-Solver, DEIS, UniPC and SA-Solver classes).
+
+    Examples:
+        >>> table = flowsolve.VP.discrete(flowsolve.processes.tables.linear())
+        >>> [round(level.t) for level in flowsolve.grids.DPMLinspace().levels(table, 4)]
+        [999, 749, 500, 250, -1]
+    """
 
     def indices(self, n: int, entries: float) -> np.ndarray:
         return np.linspace(entries - 1.0, 0.0, n + 1)[:-1]
@@ -139,6 +167,11 @@ class Trailing(TimeGrid, name="trailing"):
     Attributes:
         power: 1 for equal steps; 2 is "quadratic" in continuous time, and the default on tables for
             methods of one evaluation a step.
+
+    Examples:
+        >>> table = flowsolve.VP.discrete(flowsolve.processes.tables.linear())
+        >>> [round(level.t) for level in flowsolve.grids.Trailing().levels(table, 4)]
+        [999, 749, 499, 249, -1]
     """
 
     power: Power = 1.0
@@ -159,6 +192,11 @@ class Leading(TimeGrid, name="leading"):
 
     On a continuous process, the quiet ends of n equal intervals: the run starts one step below the
     noisiest time.
+
+    Examples:
+        >>> table = flowsolve.VP.discrete(flowsolve.processes.tables.linear())
+        >>> [round(level.t) for level in flowsolve.grids.Leading(offset=1).levels(table, 4)]
+        [751, 501, 251, 1, -1]
     """
 
     offset: Natural = 0
@@ -183,7 +221,13 @@ class Leading(TimeGrid, name="leading"):
 @checked
 @dataclass(frozen=True)
 class Beta(TimeGrid, name="beta"):
-    """Times at quantiles of a Beta(alpha, beta) law, denser at both ends (arXiv 2407.12173)."""
+    """Times at quantiles of a Beta(alpha, beta) law, denser at both ends (arXiv 2407.12173).
+
+    Examples:
+        >>> levels = flowsolve.grids.Beta().levels(flowsolve.RectifiedFlow(), 4)
+        >>> [round(level.t, 3) for level in levels]
+        [1.0, 0.824, 0.5, 0.176, 0.0]
+    """
 
     alpha: Power = 0.6
     beta: Power = 0.6

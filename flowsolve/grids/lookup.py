@@ -23,6 +23,10 @@ def default_grid(process: Process, evaluations: Count = 1) -> Grid:
     grids at 10 evaluations, and at 20 but for rectified flow, where beta and linspace are somewhat
     better; at least three times better than uniform with ab3 at 20. On tables: no method is worse
     than ddim.
+
+    Examples:
+        >>> [flowsolve.grids.default_grid(each) for each in (flowsolve.EDM(), flowsolve.VP())]
+        [Karras(rho=7.0), Quadratic()]
     """
     return _named(process.grid_for(evaluations))
 
@@ -36,6 +40,10 @@ def find_grid(grid: Any, process: Process, evaluations: Count = 1) -> Grid:
     Raises:
         ValueError: for an unknown name, and an option's value out of range.
         TypeError: for an option the grid does not have, and for something that is no grid.
+
+    Examples:
+        >>> flowsolve.grids.find_grid("karras(rho=5)", flowsolve.VP())
+        Karras(rho=5.0)
     """
     if grid is None:
         return default_grid(process, evaluations)

@@ -34,6 +34,11 @@ class Shift(Grid):
     Attributes:
         grid: what is shifted: a name, a grid, or times; None for the process's own.
         shift: above 1 towards noise, below 1 towards data.
+
+    Examples:
+        >>> levels = flowsolve.grids.Shift("trailing", 3.0).levels(flowsolve.RectifiedFlow(), 4)
+        >>> levels == flowsolve.grids.Shifted(3.0).levels(flowsolve.RectifiedFlow(), 4)
+        True
     """
 
     grid: Annotated[Any, Later("find_grid")]

@@ -58,9 +58,19 @@ def kdiffusion(
             for any number of steps.
         **options: the solver's.
 
+    Returns:
+        The sampler; what it returns has the shape and dtype of ``x``.
+
     Raises:
         TypeError, ValueError: for a solver or an option there is not, and, when it samples, for
             sigmas that rise, or that a flow does not have.
+
+    Examples:
+        >>> sampler = flowsolve.integrations.kdiffusion("unipc3", flow=False)
+        >>> unit = lambda x, sigma: x / (1.0 + sigma[:, None] ** 2)  # denoises N(0, 1)
+        >>> sigmas = torch.tensor([10.0, 3.0, 1.0, 0.3, 0.0])
+        >>> sampler(unit, 10.0 * torch.ones(1, 2), sigmas).shape
+        torch.Size([1, 2])
     """
     find_solver(solver, options)  # what cannot be is refused at once
 

@@ -58,6 +58,18 @@ def guided_diffusion(
     ``rescale_timesteps``; with ``learn_sigma`` it returns twice the channels, and ddpm and ddim
     with eta use its variance. Its "ddim25" is the grid "leading" with 25 evaluations, its "25"
     "linspace". Those with classes are told by ``model.given(y=labels)``.
+
+    Returns:
+        The denoiser, on a table of β's.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    Examples:
+        >>> net = lambda x, index: torch.cat((x, torch.zeros_like(x)), 1)  # ε̂ and a variance
+        >>> model = flowsolve.integrations.conventions.guided_diffusion(net, shape=(3, 8, 8))
+        >>> flowsolve.sample(model, solver="ddpm", nfe=4, n=2, seed=0).shape
+        torch.Size([2, 3, 8, 8])
     """
     scale = 1000.0 / steps
     if schedule == "cosine":
@@ -94,6 +106,17 @@ def score_sde(
 
     That of "vp" and "subvp" is told 999 t, and its score is −out/std, so that what it returns is ε̂;
     that of "ve" is told σ and returns the score.
+
+    Returns:
+        The denoiser, on VP, sub-VP or VE.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    Examples:
+        >>> net = lambda x, told: torch.zeros_like(x)
+        >>> flowsolve.integrations.conventions.score_sde(net, shape=(3, 8, 8), sde="ve").process
+        VE(sigma_min=0.01, sigma_max=50.0, t_max=1.0, t_min=0.0, t_clean=-inf)
     """
     if sde == "ve":
         process: Any = VE(sigma_min, sigma_max)
@@ -106,7 +129,19 @@ def score_sde(
 def edm(net: Net, *, shape: Shape | None = None) -> Denoiser:
     """A preconditioned network of NVlabs/edm, ``net(x, sigma, class_labels)``, which returns x0.
     Its ``sigma_min``, ``sigma_max``, ``img_channels`` and ``img_resolution`` are read, if it has
-    them."""
+    them.
+
+    Returns:
+        The denoiser, on EDM's process.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    Examples:
+        >>> net = lambda x, sigma, class_labels=None: 0.5 * x
+        >>> flowsolve.integrations.conventions.edm(net, shape=(3, 8, 8)).predicts
+        'x0'
+    """
     low, high = (float(getattr(net, f"sigma_{which}", 0.0)) for which in ("min", "max"))
     process = EDM(max(low, 0.002), min(high or 80.0, 80.0))
     size = getattr(net, "img_resolution", None)
@@ -121,9 +156,21 @@ def lucidrains(diffusion: Any) -> Denoiser:
     its objective, x0 clipped to [−1, 1] and the noise derived again. Samples are in [−1, 1]; its
     own ``sample`` maps them to [0, 1].
 
+    Returns:
+        The denoiser, on the diffusion's own table of β's.
+
     Raises:
         TypeError: for what is none.
         ValueError: for one with self-conditioning, whose network is told its last answer.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> diffusion = SimpleNamespace(  # what is read of a GaussianDiffusion
+        ...     model=lambda x, t: x, objective="pred_v", betas=torch.linspace(1e-4, 0.02, 1000),
+        ...     image_size=8, channels=3,
+        ... )
+        >>> flowsolve.integrations.conventions.lucidrains(diffusion).shape
+        (3, 8, 8)
     """
     predicts = {"pred_noise": "eps", "pred_x0": "x0", "pred_v": "v"}
     kind = getattr(diffusion, "objective", None)
@@ -170,6 +217,17 @@ def flow_matching(
 
     Where noise and data were coupled in training, as in OT-CFM or reflow, solvers of the ODE are
     right and stochastic ones are not: they need noise that is independent of the data.
+
+    Returns:
+        The denoiser, on a rectified flow.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    Examples:
+        >>> net = lambda x, t: torch.zeros_like(x)
+        >>> flowsolve.integrations.conventions.flow_matching(net, shape=(3, 8, 8)).process
+        RectifiedFlow(shift=1.0, t_max=1.0, t_min=0.001)
     """
 
     def call(net: Net, x: Tensor, u: Tensor, **given: Any) -> Any:

@@ -86,6 +86,13 @@ def odeint(
 
     Raises:
         TypeError, ValueError: for arguments that do not fit.
+
+    Examples:
+        >>> from flowsolve.integrations import odeint
+        >>> target = torch.tensor([[2.0, -1.0]])
+        >>> velocity = lambda t, y: (target - y) / (1.0 - t)  # to one point
+        >>> odeint(velocity, torch.zeros(1, 2), torch.linspace(0, 1, 5), method="euler")[-1]
+        tensor([[ 2., -1.]])
     """
     times = numbers("t", t)
     fine = all(math.isfinite(v) and -1e-6 <= v <= 1.0 + 1e-6 for v in times)

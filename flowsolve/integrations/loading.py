@@ -34,11 +34,22 @@ def load(
         device: where to put it.
         **conditioning: what the network is told.
 
+    Returns:
+        The pipeline's network on its process.
+
     Raises:
         FileNotFoundError: for a folder that is no pipeline's.
         ImportError: without diffusers.
         TypeError, ValueError: for one with code of its own, pickled weights, a prompt, or a
             scheduler without a process.
+
+    Examples:
+        >>> from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+        >>> blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        >>> net = UNet2DModel(8, 1, 1, block_out_channels=(32,), **blocks)
+        >>> model = flowsolve.load(DDPMPipeline(net, DDPMScheduler()))
+        >>> flowsolve.sample(model, nfe=2, n=1, seed=0).shape
+        torch.Size([1, 1, 8, 8])
     """
     from .diffusers.networks import loaded  # for those who have diffusers
 

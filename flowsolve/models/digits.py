@@ -51,11 +51,19 @@ def digits(
         device: where it is to run (default: the CPU).
         weights: another file of weights, such as one :func:`train_digits` wrote for this process.
 
+    Returns:
+        The model, of samples (1, 8, 8) in [−1, 1].
+
     Raises:
         ImportError: without safetensors.
         FileNotFoundError: if there is no file ``weights``.
         TypeError, ValueError: for a label that is no digit, an unknown process, a dtype or device
             that cannot be, and weights that are damaged or of another one's network.
+
+    Examples:
+        >>> model = flowsolve.digits(label=3)
+        >>> flowsolve.sample(model, nfe=4, n=2, seed=0).shape
+        torch.Size([2, 1, 8, 8])
     """
     return shipped(recipe(process), label, dtype, device, weights)
 
@@ -94,6 +102,11 @@ def train_digits(
         ImportError: without scikit-learn, safetensors or, for the bar, tqdm.
         ValueError: for an unknown process, a folder that cannot be written or in which another run
             is at work, and if its checkpoint is damaged or of a run with other settings.
+
+    Examples:
+        >>> from flowsolve.models import digits
+        >>> trained = digits.train_digits("run", steps=1, progress=False)
+        >>> model = flowsolve.digits(weights=trained["weights"])
     """
     made, split = recipe(process), data()
     return train_again(

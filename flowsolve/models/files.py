@@ -24,7 +24,14 @@ EXPECTED = (
 
 
 class Images(NamedTuple):
-    """Images (n, 1, height, width) in [−1, 1], float32, and their classes (n,), int64."""
+    """Images (n, 1, height, width) in [−1, 1], float32, and their classes (n,), int64.
+
+    Examples:
+        >>> from flowsolve.models import files
+        >>> images = files.Images(torch.zeros(5, 1, 28, 28), torch.arange(5))
+        >>> images.x.shape, images.labels.shape
+        (torch.Size([5, 1, 28, 28]), torch.Size([5]))
+    """
 
     x: Tensor
     labels: Tensor
@@ -34,9 +41,20 @@ class Images(NamedTuple):
 def read_images(path: os.PathLike[str] | str) -> Images:
     """The images of a file or a folder, in its order.
 
+    Returns:
+        The images in [−1, 1], (n, 1, height, width), and their classes, (n,).
+
     Raises:
         FileNotFoundError: if there is nothing at ``path``.
         ValueError: for what is in none of the formats, has no labels beside it, or is damaged.
+
+    Examples:
+        >>> import numpy as np
+        >>> from flowsolve.models import files
+        >>> images = np.zeros((5, 28, 28), np.uint8)
+        >>> np.savez("set.npz", images=images, labels=np.arange(5))
+        >>> files.read_images("set.npz").x.shape
+        torch.Size([5, 1, 28, 28])
     """
     return images_of("path", path)
 

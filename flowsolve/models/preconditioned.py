@@ -36,6 +36,13 @@ class Preconditioned(nn.Module):
         net: takes (batch, *state_shape) and returns (batch, *shape), both of them of unit size.
         process: any whose A and R are operators.
         sigma_data: the root mean square of the data.
+
+    Examples:
+        >>> from flowsolve.models import preconditioned, unet
+        >>> process = flowsolve.CLD()  # states have velocities, a second channel
+        >>> net = preconditioned.Preconditioned(unet.UNet(2, base=8, outputs=1), process, 0.5)
+        >>> net(torch.zeros(2, 2, 8, 8), torch.ones(2)).shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __init__(self, net: nn.Module, process: Process, sigma_data: Positive) -> None:

@@ -27,7 +27,13 @@ SIGMA_DATA = 0.85
 
 
 class Recipe(NamedTuple):
-    """What one of the models is, and how it was trained."""
+    """What one of the models is, and how it was trained.
+
+    Examples:
+        >>> from flowsolve.models import recipes
+        >>> recipes.FASHION.shape, recipes.FASHION.predicts
+        ((1, 28, 28), 'velocity')
+    """
 
     file: str
     #: What errors call it.
@@ -105,7 +111,13 @@ FASHION = Recipe(
 
 @checked
 def recipe(process: str) -> Recipe:
-    """The recipe of that name. Raises ValueError for an unknown one."""
+    """The recipe of that name. Raises ValueError for an unknown one.
+
+    Examples:
+        >>> from flowsolve.models import recipes
+        >>> recipes.recipe("cld").predicts
+        'x0'
+    """
     if process not in RECIPES:
         raise ValueError(unknown("process", process, RECIPES))
     return RECIPES[process]
@@ -120,12 +132,24 @@ def load(path: os.PathLike[str] | str, process: str = "cosine") -> nn.Module:
         FileNotFoundError: if there is no such file.
         ValueError: for an unknown process, and for a file that is damaged or has weights of another
             network.
+
+    Examples:
+        >>> from flowsolve.models import digits
+        >>> net = digits.load(digits.WEIGHTS)
+        >>> net(torch.zeros(2, 1, 8, 8), torch.ones(2), label=3).shape
+        torch.Size([2, 1, 8, 8])
     """
     return network_of("path", Path(path), recipe(process))
 
 
 def network_of(argument: str, path: Path, made: Recipe) -> nn.Module:
-    """The recipe's network of the file at ``path``, which the caller knows as ``argument``."""
+    """The recipe's network of the file at ``path``, which the caller knows as ``argument``. Raises
+    as :func:`load`.
+
+    Examples:
+        >>> from flowsolve.models import digits, recipes
+        >>> net = recipes.network_of("weights", digits.WEIGHTS, recipes.recipe("cosine"))
+    """
     load_file = require("safetensors.torch", "run").load_file
     if not path.is_file():
         raise FileNotFoundError(f"{argument}={str(path)!r}: there is no such file of weights")

@@ -73,6 +73,12 @@ class UNet(nn.Module):
     Called as ``net(x, time, label=None)``: x (batch, channels, height, width), time (batch,) in [0,
     1], label None (the null class), an integer, or an integer tensor of shape () or (batch,).
     Returns (batch, outputs, height, width).
+
+    Examples:
+        >>> from flowsolve.models import unet
+        >>> net = unet.UNet(base=8, classes=10)
+        >>> net(torch.zeros(2, 1, 8, 8), torch.ones(2), label=torch.tensor([3, 10])).shape
+        torch.Size([2, 1, 8, 8])
     """
 
     def __init__(

@@ -26,14 +26,27 @@ V = TypeVar("V")
 
 
 class Basis(NamedTuple):
-    """A basis of the states: the way into it, and the way back."""
+    """A basis of the states: the way into it, and the way back.
+
+    Examples:
+        >>> into, back = flowsolve.operators.Diagonal.basis
+        >>> torch.allclose(back(into(torch.ones(1, 4, 4))), torch.ones(1, 4, 4))
+        True
+    """
 
     into: Callable[[Tensor], Tensor]
     back: Callable[[Tensor], Tensor]
 
 
 class Operator(ABC):
-    """A linear map on states of one sample, applied to a whole batch by ``operator @ x``."""
+    """A linear map on states of one sample, applied to a whole batch by ``operator @ x``.
+
+    Examples:
+        >>> A, R = flowsolve.VP().level(0.5).A, flowsolve.VP().level(0.5).R
+        >>> x = A @ torch.ones(1, 2) + R @ torch.zeros(1, 2)
+        >>> (A.inverse() @ A).one
+        True
+    """
 
     #: The basis in which :meth:`sum_of` takes and gives tensors; None for that of the states.
     basis: ClassVar[Basis | None] = None
@@ -172,7 +185,14 @@ class Operator(ABC):
 
 def combine(operators: Iterable[Operator], tensors: Iterable[Tensor]) -> Tensor:
     """The linear combination Σ operator @ tensor of states, in a fresh tensor of the first one's
-    dtype."""
+    dtype.
+
+    Examples:
+        >>> level = flowsolve.RectifiedFlow().level(0.25)
+        >>> x0, eps = torch.ones(1, 2), torch.zeros(1, 2)
+        >>> flowsolve.operators.combine((level.A, level.R), (x0, eps))
+        tensor([[0.7500, 0.7500]])
+    """
     operators = tuple(operators)
     basis = operators[0].basis
     if basis is None:

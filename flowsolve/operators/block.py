@@ -21,7 +21,13 @@ from .base import Operator
 @dataclass(frozen=True)
 class Block(Operator):
     """((a, b), (c, d)) on the pair (position, velocity), the two halves of a state's first
-    dimension."""
+    dimension.
+
+    Examples:
+        >>> swap = flowsolve.operators.Block(0.0, 1.0, 1.0, 0.0)
+        >>> swap @ torch.tensor([[1.0, 2.0]])  # a position, a velocity
+        tensor([[2., 1.]])
+    """
 
     kind = "block"
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, init=False)
 class Scalar(Operator):
-    """Multiplication by one number: the operators of VP, VE, EDM and rectified flow."""
+    """Multiplication by one number: the operators of VP, VE, EDM and rectified flow.
+
+    Examples:
+        >>> flowsolve.operators.Scalar(2.0) @ torch.ones(1, 3)
+        tensor([[2., 2., 2.]])
+    """
 
     kind = "number"
 
@@ -131,6 +136,11 @@ class Entrywise(Operator):
 
     Attributes:
         value: the numbers, in float64.
+
+    Examples:
+        >>> import numpy as np
+        >>> flowsolve.operators.Rows(np.array([1.0, 2.0])).inverse().entries
+        array([1. , 0.5])
     """
 
     value: np.ndarray
@@ -195,6 +205,12 @@ class Rows(Entrywise):
     A product and a sum are two operations. A kernel that fuses them rounds once where a loop over
     the rest of the batch may round twice, and a sample's last bit would depend on its place in the
     batch.
+
+    Examples:
+        >>> import numpy as np
+        >>> flowsolve.operators.Rows(np.array([1.0, 2.0])) @ torch.ones(2, 3)
+        tensor([[1., 1., 1.],
+                [2., 2., 2.]])
     """
 
     def apply(self, x: Tensor) -> Tensor:
@@ -206,5 +222,10 @@ class Rows(Entrywise):
 
 def multiplication(value: Any) -> Scalar | Rows:
     """The operator that multiplies by a number, or by one number for each sample if ``value`` is an
-    array (n,)."""
+    array (n,).
+
+    Examples:
+        >>> flowsolve.operators.multiplication(0.5) @ torch.ones(1, 2)
+        tensor([[0.5000, 0.5000]])
+    """
     return Rows(value) if isinstance(value, np.ndarray) else Scalar(value)

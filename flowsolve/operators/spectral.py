@@ -28,7 +28,15 @@ WHOLE = 4
 @dataclass(frozen=True, eq=False)
 class Diagonal(Entrywise):
     """Multiplication of each coefficient of the orthonormal two-dimensional DCT-II by its own
-    number, ``value`` (height, width)."""
+    number, ``value`` (height, width).
+
+    Examples:
+        >>> import numpy as np
+        >>> mean = flowsolve.operators.Diagonal(np.array([[1.0, 0.0], [0.0, 0.0]]))
+        >>> (mean @ torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])).round(decimals=4)
+        tensor([[[2.5000, 2.5000],
+                 [2.5000, 2.5000]]])
+    """
 
     kind = "dct"
     basis: ClassVar[Basis | None] = Basis(lambda x: transform(x), lambda x: back(x))
@@ -107,13 +115,26 @@ def _cosines(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def transform(x: Tensor) -> Tensor:
-    """The orthonormal DCT-II of the last two dimensions."""
+    """The orthonormal DCT-II of the last two dimensions.
+
+    Examples:
+        >>> flowsolve.operators.transform(torch.ones(1, 2, 2)).round(decimals=4)
+        tensor([[[2., 0.],
+                 [0., 0.]]])
+    """
     rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
     return _between(rows, x, columns.T)
 
 
 def back(x: Tensor) -> Tensor:
-    """The inverse of :func:`transform`."""
+    """The inverse of :func:`transform`.
+
+    Examples:
+        >>> x = torch.arange(16.0).reshape(1, 4, 4)
+        >>> from flowsolve.operators import back, transform
+        >>> torch.allclose(back(transform(x)), x, atol=1e-5)
+        True
+    """
     rows, columns = (_cosines(size, x.dtype, x.device) for size in x.shape[-2:])
     return _between(rows.T, x, columns)
 

@@ -48,6 +48,12 @@ class Plan:
 
     Attributes:
         program: what is computed, in order; value 0 is the start.
+
+    Examples:
+        >>> plan = flowsolve.plan("unipc3", flowsolve.VP(), nfe=8)
+        >>> plan.save("plan.json")
+        >>> flowsolve.Plan.load("plan.json") == plan, plan.rest(3).nfe
+        (True, 5)
     """
 
     program: Program
@@ -235,6 +241,6 @@ def _check(program: Program, process: Process) -> None:
 def play(
     plan: Plan, model: Denoiser, x: Tensor, noise: Callable[[int], Tensor], watch: Watch
 ) -> Tensor:
-    """The state at the end of a run from ``x``; ``noise(k)`` gives the k-th draw. ``x`` is not
-    modified."""
+    """The state at the end of a run from ``x``, both (n, *state); ``noise(k)`` gives the k-th draw.
+    ``x`` is not modified."""
     return Run(bind(plan.program, model.answers, model.process), x, noise, watch).through(model)

@@ -21,7 +21,13 @@ from ..processes import Level
 
 
 class Evaluate(NamedTuple):
-    """Ask the network at value ``x`` on ``level``; value ``p`` is the answer in ``coordinates``."""
+    """Ask the network at value ``x`` on ``level``; value ``p`` is the answer in ``coordinates``.
+
+    Examples:
+        >>> first = flowsolve.plan("ddim", flowsolve.VP(), nfe=2).program.instructions[0]
+        >>> first.x, first.p, first.level.t
+        (0, 1, 1.0)
+    """
 
     x: int
     p: int
@@ -30,21 +36,39 @@ class Evaluate(NamedTuple):
 
 
 class Combine(NamedTuple):
-    """Value ``out`` = Σ operator @ value."""
+    """Value ``out`` = Σ operator @ value.
+
+    Examples:
+        >>> step = flowsolve.plan("ddim", flowsolve.VP(), nfe=2).program.instructions[1]
+        >>> step.out, list(step.terms)
+        (2, [0, 1])
+    """
 
     out: int
     terms: dict[int, Operator]
 
 
 class Draw(NamedTuple):
-    """Value ``out`` = the ``number``-th fresh noise of the run."""
+    """Value ``out`` = the ``number``-th fresh noise of the run.
+
+    Examples:
+        >>> program = flowsolve.plan("ddpm", flowsolve.VP(), nfe=2).program
+        >>> [each for each in program.instructions if isinstance(each, flowsolve.plans.Draw)]
+        [Draw(out=2, number=0)]
+    """
 
     out: int
     number: int
 
 
 class Arrive(NamedTuple):
-    """A step ends with value ``x`` on ``level``."""
+    """A step ends with value ``x`` on ``level``.
+
+    Examples:
+        >>> last = flowsolve.plan("ddim", flowsolve.VP(), nfe=2).program.instructions[-1]
+        >>> last.x, last.level.clean
+        (3, True)
+    """
 
     x: int
     level: Level
@@ -55,7 +79,13 @@ Instruction = Evaluate | Combine | Draw | Arrive
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The instructions of a run from the level ``start``, in order. Equal to itself alone."""
+    """The instructions of a run from the level ``start``, in order. Equal to itself alone.
+
+    Examples:
+        >>> program = flowsolve.plan("ddpm", flowsolve.VP(), nfe=4).program
+        >>> program.evaluations, program.draws, len(program.levels)
+        (4, 3, 5)
+    """
 
     start: Level
     instructions: tuple[Instruction, ...]

@@ -24,12 +24,7 @@ from .program import Program
 
 
 class Push:
-    """A run of a plan that is asked from outside; :meth:`flowsolve.Plan.push` begins one::
-
-        run = plan.push(model, start=x)
-        while not run.done:
-            run.tell(net(run.input, run.time))
-        run.x
+    """A run of a plan that is asked from outside; :meth:`flowsolve.Plan.push` begins one.
 
     It belongs to one thread; the plan may be shared. Answers are taken without their graph.
 
@@ -38,6 +33,15 @@ class Push:
         nfe: evaluations that have been told.
         level: on which the network is to be asked next; at the end, the last one.
         seed: what the noise is drawn from; None if there is none or it is the caller's.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> plan, start = flowsolve.plan("unipc3", model, nfe=8), torch.ones(1, 2).double()
+        >>> run = plan.push(model, start=start)
+        >>> while not run.done:
+        ...     x = run.tell(model.net(run.input, run.time))
+        >>> torch.equal(run.x, flowsolve.sample(model, solver=plan, start=start))
+        True
     """
 
     def __init__(

@@ -22,6 +22,11 @@ class Errors(NamedTuple):
         median: which they do not.
         high: the quantile at 0.9.
         standard_error: of ``rmse``.
+
+    Examples:
+        >>> from flowsolve.plans import Errors
+        >>> round(Errors(rmse=0.04, median=0.01, high=0.06, standard_error=0.002).both, 3)
+        0.02
     """
 
     rmse: float
@@ -48,6 +53,13 @@ class Tuned:
         evaluations: spent, in evaluations of one sample.
         seconds: how long it took.
         interrupted: what ended it early, as Ctrl-C does; None if nothing did.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> tuned = flowsolve.tune(model, nfe=4, effort="search", n=32)
+        >>> tuned.save("sampler.json")
+        >>> flowsolve.sample(model, solver="sampler.json", n=8, seed=0).shape
+        torch.Size([8, 2])
     """
 
     plan: Plan

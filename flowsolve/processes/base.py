@@ -41,6 +41,13 @@ class Process(ABC, Generic[O_co]):
     What a subclass has to say: :meth:`level`, :meth:`time_of`, :meth:`label`, :meth:`bridge`,
     :meth:`rates`, and its times. The other methods answer for most processes. Those of numbers
     begin with :class:`~flowsolve.processes.ScalarProcess`, which needs less.
+
+    Examples:
+        >>> process = flowsolve.VP()
+        >>> level = process.level(0.5)
+        >>> x = level.A @ torch.ones(4, 2) + level.R @ torch.zeros(4, 2)  # x0 = 1, ε = 0
+        >>> x.shape, round(process.time_of(level.sigma), 6)
+        (torch.Size([4, 2]), 0.5)
     """
 
     such_as: ClassVar[str] = "a process, such as flowsolve.VP()"

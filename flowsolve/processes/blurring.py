@@ -43,13 +43,19 @@ Width = Annotated[float, Must(lambda w: 0.0 <= w <= 1e100, "a number >= 0")]
 @checked
 @dataclass(frozen=True)
 class Blurring(MatrixProcess[Diagonal]):
-    """Blurring diffusion on pictures of one size.
+    """Blurring diffusion on pictures of one size (arXiv 2209.05557, section 4).
 
     Attributes:
         size: height and width of the pictures, a pair or one number for both.
         sigma_max: the largest width of the blur, in pixels.
         t_max: where runs start. At t = 1 almost nothing of the data is left, and the inverse of A
             is 8e4 and more.
+
+    Examples:
+        >>> process = flowsolve.Blurring(8)
+        >>> A = process.level(0.5).A.entries
+        >>> A.shape, bool(A[0, 0] > A[7, 7])  # what is fine fades first
+        ((8, 8), True)
     """
 
     size: Size

@@ -16,12 +16,17 @@ from .scalar import ScalarProcess
 @checked
 @dataclass(frozen=True, repr=False)
 class Discrete(ScalarProcess):
-    """VP through a table of β's: time is the index, 0 … T−1, with t = −1 the clean level (ᾱ = 1) as
-    in the DDIM code.
+    """VP through a table of β's (arXiv 2006.11239): time is the index, 0 … T−1, with t = −1 the
+    clean level (ᾱ = 1) as in the DDIM code.
 
     Between entries the angle atan σ̄ is linear in the index, which is finite at both ends, so a
     table that ends on pure noise (zero terminal SNR) needs no special case. At the entries the
     table is met exactly.
+
+    Examples:
+        >>> process = flowsolve.VP.discrete(flowsolve.processes.tables.linear())
+        >>> process.entries, process.t_max, process.clean.t
+        (1000, 999.0, -1.0)
     """
 
     betas: tuple[float, ...]

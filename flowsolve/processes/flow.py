@@ -23,6 +23,11 @@ class RectifiedFlow(ScalarProcess):
         shift: how much more noise the data take than small pictures do, σ̄ → shift · σ̄ (arXiv
             2403.03206, section 5.3.2), as models of large ones state it: "auto" places its levels
             around it. The process is the same.
+
+    Examples:
+        >>> process = flowsolve.RectifiedFlow()
+        >>> process.start.pure_noise, process.level(0.5).sigma
+        (True, 1.0)
     """
 
     shift: Spread = 1.0
@@ -48,6 +53,11 @@ class TrigFlow(ScalarProcess):
 
     Attributes:
         sigma_data: the standard deviation of the data.
+
+    Examples:
+        >>> process = flowsolve.TrigFlow(sigma_data=0.5)
+        >>> round(process.level(torch.pi / 4).sigma, 6)
+        0.5
     """
 
     sigma_data: Spread = 1.0

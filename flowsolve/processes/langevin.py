@@ -56,6 +56,11 @@ class CLD(MatrixProcess[Block]):
             4e-6) in the CLD authors' released code. It does not change what is sampled by more than
             itself, but the root R at c0 > 0 is turned by 1.32 against that at c0 = 0, and a network
             that predicts ε has learnt one of the two.
+
+    Examples:
+        >>> process = flowsolve.CLD()
+        >>> process.state_shape((3, 8, 8)), process.level(0.5).A.entries.shape
+        ((6, 8, 8), (2, 2))
     """
 
     beta: Positive = 4.0

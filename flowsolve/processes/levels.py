@@ -33,7 +33,13 @@ Number = Annotated[float, Must(lambda v: True, "a number", infinite=True)]
 
 @dataclass(frozen=True)
 class Level(Generic[O_co]):
-    """One noise level: the time ``t`` and the operators ``A`` (signal) and ``R`` (noise root)."""
+    """One noise level: the time ``t`` and the operators ``A`` (signal) and ``R`` (noise root).
+
+    Examples:
+        >>> level = flowsolve.RectifiedFlow().level(0.25)
+        >>> level.A.value, level.R.value, round(level.sigma, 4), round(level.lam, 4)
+        (0.75, 0.25, 0.3333, 1.0986)
+    """
 
     t: float
     A: O_co
@@ -102,6 +108,13 @@ class Levels(Level[Rows]):
 
     A and R are :class:`~flowsolve.operators.Rows`, ``t`` is the noisiest of the times, ``each``
     the levels.
+
+    Examples:
+        >>> process = flowsolve.RectifiedFlow()
+        >>> levels = flowsolve.processes.Levels((process.level(0.25), process.level(0.5)))
+        >>> levels.A @ torch.ones(2, 1)
+        tensor([[0.7500],
+                [0.5000]])
     """
 
     _each: tuple[Level, ...]

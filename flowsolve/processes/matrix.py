@@ -17,6 +17,10 @@ class MatrixProcess(Process[O_co]):
 
     The way from t_max to t_min can amplify rounding by the norm of Ψ, 1e4 and more, so states are
     float64.
+
+    Examples:
+        >>> flowsolve.CLD().scalar
+        False
     """
 
     clock = TIME

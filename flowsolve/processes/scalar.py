@@ -21,7 +21,12 @@ from .levels import Level, Levels, rows
 
 class ScalarProcess(Process[Scalar]):
     """A process with A_t and R_t two numbers. A subclass gives them and their rates, the inverse
-    time and the network's label."""
+    time and the network's label.
+
+    Examples:
+        >>> flowsolve.RectifiedFlow().signal_and_noise(0.25)
+        (0.75, 0.25)
+    """
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)

@@ -18,7 +18,14 @@ from .scalar import ScalarProcess, check_sigmas
 @dataclass(frozen=True)
 class VE(ScalarProcess):
     """Variance exploding: A = 1, R = σ_min (σ_max/σ_min)^t (arXiv 2011.13456, eq. 31). The network
-    is told σ."""
+    is told σ.
+
+    Examples:
+        >>> process = flowsolve.VE(sigma_max=50.0)
+        >>> level = process.at("sigma", 2.0)
+        >>> level.A.value, round(level.sigma, 9), round(process.label(level), 9)
+        (1.0, 2.0, 2.0)
+    """
 
     sigma_min: Positive = 0.01
     sigma_max: Positive = 50.0
@@ -49,7 +56,13 @@ class VE(ScalarProcess):
 @dataclass(frozen=True)
 class EDM(ScalarProcess):
     """Karras et al.'s parametrisation: A = 1, R = t = σ; the network is told ¼ ln σ (arXiv
-    2206.00364, table 1)."""
+    2206.00364, table 1).
+
+    Examples:
+        >>> process = flowsolve.EDM()
+        >>> process.start.sigma, process.level(1.0).t, process.label(process.level(1.0))
+        (80.0, 1.0, 0.0)
+    """
 
     sigma_min: Positive = 0.002
     sigma_max: Positive = 80.0

@@ -22,6 +22,12 @@ class Variable:
         name: what it is called.
         of: its value at a level.
         to_sigma: σ̄ at a value, or at an array of them; None if that is the process's business.
+
+    Examples:
+        >>> from flowsolve.processes import LAMBDA
+        >>> level = flowsolve.RectifiedFlow().level(0.5)
+        >>> LAMBDA.of(level) == level.lam, float(LAMBDA.to_sigma(0.0))
+        (True, 1.0)
     """
 
     name: str

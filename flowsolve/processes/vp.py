@@ -69,7 +69,13 @@ class _LinearBeta(ScalarProcess):
 @dataclass(frozen=True)
 class VP(_LinearBeta):
     """Variance preserving with linear β: A = exp(−B/2), R = √(1 − exp(−B)) (arXiv 2011.13456, eq.
-    33)."""
+    33).
+
+    Examples:
+        >>> level = flowsolve.VP().level(0.5)
+        >>> round(level.A.value**2 + level.R.value**2, 12)
+        1.0
+    """
 
     def signal_and_noise(self, t: float) -> tuple[float, float]:
         b = self._integral(t)
@@ -101,7 +107,13 @@ class VP(_LinearBeta):
 @checked
 @dataclass(frozen=True)
 class SubVP(_LinearBeta):
-    """Sub-VP: A = exp(−B/2), R = 1 − exp(−B) (arXiv 2011.13456, eq. 34)."""
+    """Sub-VP: A = exp(−B/2), R = 1 − exp(−B) (arXiv 2011.13456, eq. 34).
+
+    Examples:
+        >>> vp, sub = flowsolve.VP().level(0.5), flowsolve.SubVP().level(0.5)
+        >>> vp.A == sub.A, abs(sub.R.value - vp.R.value**2) < 1e-12
+        (True, True)
+    """
 
     def signal_and_noise(self, t: float) -> tuple[float, float]:
         b = self._integral(t)
@@ -119,7 +131,12 @@ class SubVP(_LinearBeta):
 @dataclass(frozen=True)
 class Cosine(ScalarProcess):
     """VP with ᾱ = cos²θ/cos²θ₀, θ = (t+s)/(1+s)·π/2 (arXiv 2102.09672, eq. 17), pure noise exactly
-    at t = 1."""
+    at t = 1.
+
+    Examples:
+        >>> flowsolve.VP.cosine().start.sigma
+        inf
+    """
 
     s: Shift = 0.008
     t_max: float = field(default=1.0, init=False)

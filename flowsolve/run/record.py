@@ -25,6 +25,13 @@ class State(NamedTuple):
 
     The steps of a method that chooses its own are those that it accepted. Of one that steps every
     sample by itself the level may be :class:`~flowsolve.processes.Levels`.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> seen = []
+        >>> x = flowsolve.sample(model, solver="ddim", nfe=3, callback=seen.append)
+        >>> [(state.step, state.nfe, round(state.level.sigma, 2)) for state in seen]
+        [(1, 1, 2.54), (2, 2, 0.38), (3, 3, 0.0)]
     """
 
     step: int
@@ -54,6 +61,12 @@ class Solution:
         rest: of a run that was stopped: what ``solve(model, start=solution)`` goes on with.
         rounds: of a run in parallel in time: how often the network was called. ``nfe`` is then the
             evaluations that one sample took, of the sample that took most.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> solution = flowsolve.solve(model, solver="ddim", nfe=10, n=4, seed=0, keep="path")
+        >>> solution.nfe, len(solution.grid), solution.path.shape
+        (10, 11, torch.Size([11, 4, 2]))
     """
 
     x: Float[Tensor, "n *shape"]
@@ -84,6 +97,12 @@ class Statistics(NamedTuple):
         accepted, rejected: steps that were taken, and steps that had to be tried again with another
             length.
         evaluations: evaluations of the denoiser that the sample needed.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> solution = flowsolve.solve(model, solver="adaptive", n=4, seed=0)
+        >>> int(solution.statistics.evaluations.max()) == solution.nfe
+        True
     """
 
     accepted: Int[Tensor, "n"]
@@ -152,6 +171,14 @@ class BudgetExceeded(RuntimeError):
         level: the noise level of ``x``; of a solver that steps every sample by itself,
             :class:`~flowsolve.processes.Levels`.
         nfe: evaluations spent.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> try:
+        ...     flowsolve.sample(model, solver="adaptive", rtol=1e-6, nfe=9)
+        ... except flowsolve.BudgetExceeded as error:
+        ...     print(error.nfe, error.x.shape)
+        9 torch.Size([1, 2])
     """
 
     def __init__(self, nfe: int, x: Float[Tensor, "n *state"], level: Level) -> None:

@@ -43,7 +43,20 @@ Shadow = Callable[[Level], Level]
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """A method: a frozen dataclass, its fields its options. In a run several may take turns."""
+    """A method: a frozen dataclass, its fields its options. In a run several may take turns.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Euler(flowsolve.solvers.Solver):
+        ...     coordinates, order = flowsolve.coordinates.NOISE, 1
+        ...
+        ...     def step(self, ode, x, s, t, past):
+        ...         return ode.move(x, s, t, ode(x, s)), past
+        >>> plan = flowsolve.plan(Euler(), flowsolve.VP(), nfe=9)
+        >>> plan == flowsolve.plan("ddim", flowsolve.VP(), nfe=9)
+        True
+    """
 
     such_as: ClassVar[str] = "a flowsolve.solvers object, such as flowsolve.solvers.DDIM()"
     #: False for solvers whose arithmetic depends on the data; they run on tensors, without a plan.
@@ -126,6 +139,11 @@ class Hold(Solver):
 
     Attributes:
         coordinates: in which that is carried out; the result is the same in all.
+
+    Examples:
+        >>> plan = flowsolve.plan(flowsolve.solvers.Hold(), flowsolve.VP(), nfe=4)
+        >>> plan == flowsolve.plan("ddim", flowsolve.VP(), nfe=4)
+        True
     """
 
     coordinates: Coordinates = NOISE  # type: ignore[assignment]

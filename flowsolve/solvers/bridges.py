@@ -56,6 +56,12 @@ class Bridge(Solver):
     Attributes:
         method: the integrator.
         rtol, atol: relative and absolute tolerance on x̄ = P⁻¹x.
+
+    Examples:
+        >>> flowsolve.solvers.SciPy.methods()["RK45"]  # order 5, evaluations as it likes
+        (5, None)
+        >>> flowsolve.solvers.SciPy("RK45", rtol=1e-6).coordinates
+        NOISE
     """
 
     method: str

@@ -27,6 +27,13 @@ class Churn(Wrapper):
         s_min, s_max: the σ̄ between which it is.
         s_noise: its standard deviation, 1 to keep the marginals. The paper inflates it to 1.003 or
             1.007 for its networks.
+
+    Examples:
+        >>> from flowsolve.solvers import HEUN, Churn, RungeKutta
+        >>> flowsolve.solvers.name_of(Churn(RungeKutta(HEUN)))
+        'edm'
+        >>> flowsolve.plan("edm", flowsolve.EDM(), nfe=19, s_churn=10.0).draws
+        7
     """
 
     s_churn: Extended = 40.0

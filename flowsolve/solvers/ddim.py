@@ -32,6 +32,12 @@ class DDIM(Solver):
         large: add noise of DDPM's larger variance β̂ = R_s²(1 − ρ) instead (the "σ̂" rows of the
             paper's tables).
         coordinates: in which the hold is carried out; the result is the same in all.
+
+    Examples:
+        >>> flowsolve.solvers.name_of(flowsolve.solvers.DDIM(eta=1.0))
+        'ddpm'
+        >>> flowsolve.plan("ddim", flowsolve.VP(), nfe=10, eta=0.5).draws
+        9
     """
 
     eta: Annotated[

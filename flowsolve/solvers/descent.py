@@ -47,7 +47,14 @@ from .wrapper import Wrapper, check_downward, raised
 
 
 class Descent(Wrapper):
-    """The step of this module; a subclass chooses the shadow."""
+    """The step of this module; a subclass chooses the shadow.
+
+    Examples:
+        >>> s, t = flowsolve.EDM().level(2.0), flowsolve.EDM().level(1.0)
+        >>> ancestral = flowsolve.solvers.Ancestral(flowsolve.solvers.DDIM())
+        >>> ancestral.shadow(flowsolve.EDM(), s, t)(t).sigma  # √(σ̄_t²(1 − (1 − σ̄_t²/σ̄_s²)))
+        0.5
+    """
 
     @abstractmethod
     def shadow(self, process: Process, s: Level, t: Level) -> Shadow:
@@ -101,13 +108,21 @@ def lam_at(lam: float | Callable[[float], float], s: Level) -> float:
 class ReverseSDE(Descent):
     """The reverse-time SDE dx = [Fx − ½(1+λ²)GGᵀ∇log p]dt + λG dw̄.
 
-    Around DDIM this is gDDIM's stochastic step; around a multistep method SDE-DPM-Solver++ or, with
-    a corrector, SA-Solver. Where other codes have ``eta`` in SDE-DPM-Solver++, it is λ²;
-    SA-Solver's τ is λ.
+    Around DDIM this is gDDIM's stochastic step (arXiv 2206.05564, eq. 22); around a multistep
+    method SDE-DPM-Solver++ (2211.01095) or, with a corrector, SA-Solver (2309.05019). Where other
+    codes have ``eta`` in SDE-DPM-Solver++, it is λ²; SA-Solver's τ is λ.
 
     Attributes:
         lam: λ ≥ 0, or a function of σ̄ that gives it at the beginning of each step. 0 is the inner
             solver.
+
+    Examples:
+        >>> from flowsolve.solvers import DDIM, ReverseSDE
+        >>> flowsolve.solvers.name_of(ReverseSDE(DDIM()))
+        'gddim'
+        >>> late = ReverseSDE(DDIM(), lam=lambda sigma: 1.0 if sigma < 1.0 else 0.0)
+        >>> 0 < flowsolve.plan(late, flowsolve.VP(), nfe=10).draws < 9
+        True
     """
 
     lam: Lam | Callable[[float], float] = 1.0
@@ -123,11 +138,17 @@ class ReverseSDE(Descent):
 @checked
 @dataclass(frozen=True)
 class Ancestral(Descent):
-    """Ancestral sampling around any solver: DDPM's posterior noise, times η (DDIM's η;
-    k-diffusion's "_a" samplers).
+    """Ancestral sampling around any solver: DDPM's posterior noise, times η (arXiv
+    2010.02502, eq. 16; k-diffusion's "_a" samplers).
 
     Attributes:
         eta: 0 is the inner solver, 1 adds the noise of DDPM.
+
+    Examples:
+        >>> from flowsolve.solvers import DDIM, Ancestral
+        >>> plan = flowsolve.plan(Ancestral(DDIM()), flowsolve.VP(), nfe=5)
+        >>> plan == flowsolve.plan("ddpm", flowsolve.VP(), nfe=5)
+        True
     """
 
     eta: Annotated[
@@ -161,6 +182,12 @@ class ExtendedSDE(Descent):
 
     Attributes:
         strength: the power of the bracket; 0 is the inner solver.
+
+    Examples:
+        >>> from flowsolve.solvers import DDIM, ExtendedSDE
+        >>> plan = flowsolve.plan(ExtendedSDE(DDIM(), strength=0.0), flowsolve.VP(), nfe=9)
+        >>> plan == flowsolve.plan("ddim", flowsolve.VP(), nfe=9)
+        True
     """
 
     strength: Annotated[
@@ -196,6 +223,11 @@ class Consistency(Solver):
     For consistency models, which answer with the end of the state's own path. What other networks
     answer, the mean of all data that may be behind the state, has too little variance, and more
     steps do not mend that: the order is 0.
+
+    Examples:
+        >>> plan = flowsolve.plan("lcm", flowsolve.VP(), nfe=4)
+        >>> plan.nfe, plan.draws
+        (4, 3)
     """
 
     @property

@@ -52,12 +52,17 @@ class InLambda(SingleStep):
 @checked
 @dataclass(frozen=True)
 class Exponential(InLambda):
-    """Stages at ``nodes`` (the c of the module's text), of order len(nodes) + 1.
+    """Stages at ``nodes`` (the c of the module's text), of order len(nodes) + 1 (DPM-Solver, arXiv
+    2206.00927; DPM-Solver++, 2211.01095; RES, 2308.02157).
 
     Attributes:
         nodes: one or two fractions of the step, increasing.
         coordinates: NOISE or DATA.
         midpoint: end the step by holding the last evaluation instead of the line; for nodes (1/2,).
+
+    Examples:
+        >>> flowsolve.solvers.name_of(flowsolve.solvers.Exponential((1 / 3, 2 / 3)))
+        'dpmpp3s'
     """
 
     nodes: tuple[float, ...]
@@ -114,6 +119,11 @@ class RES3(InLambda):
 
     Attributes:
         c2: where the second stage lies, a fraction of the step other than 2/3.
+
+    Examples:
+        >>> plan = flowsolve.plan("res3s", flowsolve.VP(), nfe=10, c2=1 / 3)
+        >>> flowsolve.solvers.RES3().order, plan.nfe
+        (3, 10)
     """
 
     c2: Annotated[

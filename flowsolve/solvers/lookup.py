@@ -36,9 +36,18 @@ def find_solver(
     ``arguments`` are what the caller's function has besides options, for who misspelt one;
     ``about`` is what is known of the data, for "auto".
 
+    Returns:
+        The solver, and the grid that the name stands for, None if it stands for none.
+
     Raises:
         ValueError: for an unknown name, or an option's value out of range.
         TypeError: for an option the solver does not have, or something that is no solver.
+
+    Examples:
+        >>> flowsolve.solvers.find_solver("ddim", {"eta": 0.5})
+        (DDIM(eta=0.5, large=False, coordinates=NOISE), None)
+        >>> flowsolve.solvers.find_solver("DPM++ 2M Karras")[1]
+        'karras'
     """
     found, grid = _named(solver, nfe, process, about) if isinstance(solver, str) else (solver, None)
     if not isinstance(found, Solver):
@@ -86,5 +95,10 @@ def _named(
 
 @checked
 def name_of(solver: Solver) -> str | None:
-    """The name of a solver in the table, None if it is not there."""
+    """The name of a solver in the table, None if it is not there.
+
+    Examples:
+        >>> flowsolve.solvers.name_of(flowsolve.solvers.DDIM(eta=1.0))
+        'ddpm'
+    """
     return next((row.name for row in solver_table() if row.solver == solver), None)

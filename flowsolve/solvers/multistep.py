@@ -50,6 +50,12 @@ class Starter:
         solver: the method of the first steps.
         steps: how many it takes, in runs of any length that can pay for them (PNDM); None for as
             many as are needed, in runs that are long enough to gain by it.
+
+    Examples:
+        >>> from flowsolve.solvers import HEUN, Multistep, Polynomial, RungeKutta, Starter
+        >>> ab3 = Multistep(Polynomial(3), starter=Starter(RungeKutta(HEUN)))
+        >>> flowsolve.solvers.name_of(ab3)
+        'ab3'
     """
 
     such_as: ClassVar[str] = "a flowsolve.solvers.Starter, such as Starter(RungeKutta(HEUN))"
@@ -82,6 +88,12 @@ class Multistep(Solver):
             known by then: the corrector's change of the state it was asked at, from x to x̃, and
             that along a path x̂0 = x0 + O(σ̄²). With r the σ̄ of the evaluation before,
             x0 ≈ x̂0 + A_s⁻¹(x̃ − x) + σ̄_s²/(r² − σ̄_s²) (x̂0 − x̂0'). It costs nothing.
+
+    Examples:
+        >>> from flowsolve.solvers import Multistep, Polynomial
+        >>> ab2 = Multistep(Polynomial(2))
+        >>> flowsolve.solvers.name_of(ab2), ab2.order
+        ('ab2', 2)
     """
 
     predictor: Polynomial
@@ -196,6 +208,11 @@ class GradientEstimation(Solver):
 
     Attributes:
         gamma: 1 is DDIM, 3/2 is AB2 on equal steps; the paper's choice is 2.
+
+    Examples:
+        >>> plan = flowsolve.plan("gradient_estimation", flowsolve.VP(), nfe=6, gamma=1.0)
+        >>> plan == flowsolve.plan("ddim", flowsolve.VP(), nfe=6)
+        True
     """
 
     gamma: Gamma = 2.0

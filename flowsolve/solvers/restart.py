@@ -29,6 +29,11 @@ class Restart(Wrapper):
         low, high: the σ̄ between which restarts go; the paper's t_min and t_max.
         repeats: how many; 0 is the inner solver.
         share: the part of the evaluations that goes into them, between 0 and 1.
+
+    Examples:
+        >>> plan = flowsolve.plan("restart", flowsolve.EDM(), nfe=20, repeats=1)
+        >>> plan.nfe, plan.draws
+        (20, 1)
     """
 
     low: NonNegative = 0.06

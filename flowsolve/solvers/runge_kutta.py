@@ -24,7 +24,14 @@ from .weights import Polynomial
 @dataclass(frozen=True)
 class Tableau:
     """An explicit Runge-Kutta method: nodes c, stage weights a (lower triangular), step weights
-    b."""
+    b.
+
+    Examples:
+        >>> from flowsolve.solvers import RungeKutta, Tableau, name_of
+        >>> midpoint = Tableau(order=2, c=(0.0, 0.5), a=((), (0.5,)), b=(0.0, 1.0))
+        >>> name_of(RungeKutta(midpoint))
+        'midpoint'
+    """
 
     order: Count
     c: tuple[float, ...]
@@ -91,7 +98,14 @@ class SingleStep(Solver):
 @checked
 @dataclass(frozen=True)
 class RungeKutta(SingleStep):
-    """One step of ``tableau`` in the coordinates' own clock, or in the process's if it has one."""
+    """One step of ``tableau`` in the coordinates' own clock, or in the process's if it has one:
+    EDM's sampler with ``HEUN`` (arXiv 2206.00364, algorithm 1), ρRK (2204.13902).
+
+    Examples:
+        >>> heun = flowsolve.solvers.RungeKutta(flowsolve.solvers.HEUN)
+        >>> flowsolve.solvers.name_of(heun), heun.order, heun.evaluations
+        ('heun', 2, 2)
+    """
 
     tableau: Tableau
     coordinates: Coordinates = NOISE  # type: ignore[assignment]

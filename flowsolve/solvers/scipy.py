@@ -26,7 +26,13 @@ _SCIPY: dict[str, tuple[int, int | None]] = {
 @checked
 @dataclass(frozen=True)
 class SciPy(Bridge):
-    """The integrators behind ``scipy.integrate.solve_ivp``. No gradients."""
+    """The integrators behind ``scipy.integrate.solve_ivp``. No gradients.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> flowsolve.sample(model, solver="scipy:RK45", n=2, seed=0).shape
+        torch.Size([2, 2])
+    """
 
     @staticmethod
     def methods() -> Mapping[str, tuple[int, int | None]]:

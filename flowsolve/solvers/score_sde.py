@@ -38,6 +38,11 @@ class PredictorCorrector(Wrapper):
     Attributes:
         snr: r, from 0 (no corrector: the inner solver) to 1/2.
         corrections: Langevin steps, one evaluation each, after each step.
+
+    Examples:
+        >>> plan = flowsolve.plan("pc", flowsolve.VE(), nfe=20, snr=0.1)
+        >>> plan.nfe, plan.draws
+        (20, 9)
     """
 
     snr: Annotated[
@@ -97,6 +102,11 @@ class EulerMaruyama(Solver):
     Attributes:
         lam: the noise; 1 is the reverse SDE, 0 Euler's method on the probability flow in the clock
             σ̄².
+
+    Examples:
+        >>> plan = flowsolve.plan("euler_maruyama", flowsolve.VP(), nfe=10)
+        >>> plan.nfe, plan.draws
+        (10, 9)
     """
 
     lam: Lam = 1.0

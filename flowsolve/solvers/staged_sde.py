@@ -23,6 +23,11 @@ class StagedSDE(InLambda):
 
     Attributes:
         lam: λ of :class:`ReverseSDE`. 0 is DPM-Solver++(2S).
+
+    Examples:
+        >>> plan = flowsolve.plan(flowsolve.solvers.StagedSDE(lam=0.0), flowsolve.VP(), nfe=9)
+        >>> plan == flowsolve.plan("dpmpp2s", flowsolve.VP(), nfe=9)
+        True
     """
 
     lam: Lam | Callable[[float], float] = 1.0

@@ -33,7 +33,13 @@ Substeps = Annotated[int, Must(lambda v: 1 <= v <= 10_000, "an integer from 1 to
 @dataclass(frozen=True)
 class TorchDiffEq(Bridge):
     """torchdiffeq's ``odeint``. Its fixed-step methods take one step per step of the grid, and
-    gradients go through these steps; those of adaptive methods through ``odeint_adjoint``."""
+    gradients go through these steps; those of adaptive methods through ``odeint_adjoint``.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> flowsolve.sample(model, solver="dopri5", rtol=1e-3, n=2, seed=0).shape
+        torch.Size([2, 2])
+    """
 
     @property
     def _controlled(self) -> bool:
@@ -83,7 +89,12 @@ class TorchDiffEq(Bridge):
 @dataclass(frozen=True)
 class TorchDiffEqAdams(TorchDiffEq):
     """torchdiffeq's Adams methods, which need a constant step: ``substeps`` equal ones of the clock
-    over each step of the grid."""
+    over each step of the grid.
+
+    Examples:
+        >>> flowsolve.solvers.TorchDiffEqAdams("implicit_adams", substeps=10).order
+        4
+    """
 
     substeps: Substeps = 20
 

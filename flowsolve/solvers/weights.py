@@ -63,6 +63,13 @@ class Polynomial:
         coordinates: whose p it is of.
         variable: the scalar in which it is drawn.
         weights: how they are found, see ``Weights``.
+
+    Examples:
+        >>> from flowsolve.coordinates import DATA
+        >>> from flowsolve.processes import LAMBDA
+        >>> two = flowsolve.solvers.Polynomial(2, DATA, LAMBDA, "midpoint")
+        >>> flowsolve.solvers.name_of(flowsolve.solvers.Multistep(two))
+        'dpmpp2m'
     """
 
     such_as: ClassVar[str] = "a flowsolve.solvers.Polynomial, such as Polynomial(2)"
@@ -98,7 +105,16 @@ class Polynomial:
 
 @dataclass(frozen=True)
 class Interval:
-    """A step from s to the shadow of t, and the integrals over it."""
+    """A step from s to the shadow of t, and the integrals over it.
+
+    Examples:
+        >>> from flowsolve.coordinates import NOISE
+        >>> from flowsolve.processes import SIGMA
+        >>> before, s, t = (flowsolve.EDM().level(sigma) for sigma in (3.0, 2.0, 1.0))
+        >>> over = flowsolve.solvers.weights.Interval(flowsolve.EDM(), NOISE, SIGMA, s, t)
+        >>> [round(each.value, 9) for each in over.weights((s, before))]  # Adams-Bashforth's
+        [-1.5, 0.5]
+    """
 
     process: Process
     coordinates: Coordinates

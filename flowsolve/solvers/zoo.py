@@ -1,5 +1,4 @@
-"""The registry: every solver by its names. A new solver is one row here, or one call of
-:func:`add`."""
+"""Every solver by its names. A new solver is one row here, or one call of :func:`add`."""
 
 from __future__ import annotations
 
@@ -229,7 +228,12 @@ def _cells(row: Row) -> list[str]:
 
 
 def solver_table() -> Table:
-    """Every solver that is known: name, order, evaluations, family, options, source."""
+    """Every solver that is known: name, order, evaluations, family, options, source.
+
+    Examples:
+        >>> [row.name for row in flowsolve.solver_table() if row.family == "one step"]
+        ['ddim', 'flow_euler']
+    """
     return Table(dict.fromkeys(_KNOWN.values()))
 
 

@@ -57,8 +57,16 @@ def gamma(s: Level, t: Level, eta: float = 1.0) -> float:
     r""":math:`\gamma = k^2/2\sigma^2`, the weight of ‖ε − ε_θ‖² for the step from level s to the
     quieter t; inf from pure noise.
 
+    Returns:
+        The weight, a number.
+
     Raises:
         ValueError: unless σ̄_s > σ̄_t > 0 and 0 < σ_η ≤ R_t, and where A and R are matrices.
+
+    Examples:
+        >>> process = flowsolve.VP()
+        >>> round(flowsolve.training.gamma(process.level(0.6), process.level(0.5)), 3)
+        1.095
     """
     return _x0_weight(s, t, eta) * s.sigma**2
 
@@ -89,6 +97,12 @@ def l_gamma(
     Raises:
         ValueError: for levels that do not go down, an η for which there is no σ, or where A and R
             are matrices.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> levels = [model.process.level(t) for t in (1.0, 0.5, 0.1)]
+        >>> flowsolve.training.l_gamma(model, torch.zeros(4, 2), levels).shape
+        torch.Size([4])
     """
     weights = [_x0_weight(s, t, eta) for s, t in pairwise(levels)]
     x0 = check_state(model, "x0", x0, model.shape, data=True)
@@ -106,7 +120,13 @@ def _x0_estimate(model: Denoiser, x0: Tensor, level: Level, seed: int, draw: int
 
 
 class Bound(NamedTuple):
-    """The variational bound on −log₂ p(x0) per dimension, in bits; each part (n,), in float64."""
+    """The variational bound on −log₂ p(x0) per dimension, in bits; each part (n,), in float64.
+
+    Examples:
+        >>> bound = flowsolve.training.Bound(*torch.tensor([[0.1], [2.0], [0.9]]))
+        >>> round(bound.total.item(), 3)
+        3.0
+    """
 
     prior: Float[Tensor, "n"]
     steps: Float[Tensor, "n"]
@@ -143,9 +163,18 @@ def bound(
         bins: the number of values.
         seed: as in :func:`l_gamma`.
 
+    Returns:
+        The three parts, (n,) each, in bits per dimension; ``total`` is their sum.
+
     Raises:
         ValueError: for data that are not on the bins, levels that do not go down, or where A and R
             are matrices.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 0.0], 0.25)
+        >>> levels = [model.process.level(t) for t in (1.0, 0.5, 0.1)]
+        >>> flowsolve.training.bound(model, torch.ones(4, 2), levels, bins=2).total.shape
+        torch.Size([4])
     """
     levels = list(levels[:-1] if levels and levels[-1].clean else levels)
     if not levels:

@@ -91,6 +91,9 @@ def train(
             goes on, no other can have the same one.
         progress: show a progress bar (tqdm).
 
+    Returns:
+        The model with the averaged weights, and what was spent; ``model.net`` has the last ones.
+
     Raises:
         TypeError, ValueError: before the first step, for arguments that do not fit together, and
             for a checkpoint that cannot be written, is damaged, has another run at it, or is of a

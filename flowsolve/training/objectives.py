@@ -91,6 +91,12 @@ def simple(
     Raises:
         ValueError: for another ``on``, noise of another shape, a prediction the process does not
             have, and a network that returns another shape than it should.
+
+    Examples:
+        >>> model = flowsolve.exact.Dirac(flowsolve.VP(), [0.5, -0.5])
+        >>> x0, eps = torch.tensor([[0.5, -0.5]]).double(), torch.ones(1, 2).double()
+        >>> flowsolve.training.simple(model, x0, eps, [model.process.level(0.5)]).item() < 1e-20
+        True
     """
     shape = (len(levels), *(x0.shape[1:] if model.shape is None else model.shape))
     if x0.ndim < 2 or x0.shape != shape or not x0.is_floating_point() or not levels:

@@ -25,6 +25,11 @@ def plot(tuned: Sequence[Tuned], path: os.PathLike[str] | str, title: str = "") 
     Raises:
         ImportError: without matplotlib.
         ValueError: if there is no plan, and if ``path`` cannot be written.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> tuned = flowsolve.tune(model, nfe=4, effort="search", n=32)
+        >>> flowsolve.tuning.plot([tuned], "tuned.svg")
     """
     if not tuned:
         raise ValueError("tuned is empty; there is nothing to show")

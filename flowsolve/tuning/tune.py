@@ -103,6 +103,12 @@ def tune(
         TypeError, ValueError: for arguments that do not fit, and for a process whose A and R are
             matrices.
         NonFiniteError: the network returned NaN or Inf in the run of the reference.
+
+    Examples:
+        >>> model = flowsolve.exact.Gaussian(flowsolve.VP(), [0.0, 1.0], 0.25)
+        >>> tuned = flowsolve.tune(model, nfe=4, effort="search", n=32)
+        >>> tuned.nfe, tuned.error.both <= tuned.auto_error.both
+        (4, True)
     """
     begin_time = time.perf_counter()
     process = model.process

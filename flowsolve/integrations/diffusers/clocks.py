@@ -11,7 +11,14 @@ from ...processes import Level, Process
 
 @dataclass(frozen=True)
 class Clock(ABC):
-    """What a network of ``process`` is told of a level, and back."""
+    """What a network of ``process`` is told of a level, and back.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> clock = flowsolve.integrations.diffusers.read(DDIMScheduler()).clock
+        >>> clock.told(clock.level(500)), clock.time(500)
+        (500, 500)
+    """
 
     process: Process
 

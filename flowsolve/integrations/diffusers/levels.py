@@ -37,6 +37,13 @@ class Levels(Grid):
             give by default, 1 − i/n, there are as many as steps; others are used as they are.
         final: "clean", or "base": the scheduler's own end, which with ``set_alpha_to_one=False``
             (Stable Diffusion's) or ``final_sigmas_type="sigma_min"`` is its first entry.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> from flowsolve.integrations.diffusers import Levels, read
+        >>> scheduler = DDIMScheduler()
+        >>> [level.t for level in Levels(scheduler).levels(read(scheduler).process, 4)]
+        [750.0, 500.0, 250.0, 0.0, -1.0]
     """
 
     scheduler: Any

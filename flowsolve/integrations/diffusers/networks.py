@@ -67,8 +67,19 @@ def wrap(
         **conditioning: what else it is told; ``model.given(...)`` changes it. ``class_labels`` may
             be one for all samples.
 
+    Returns:
+        The network as a denoiser, on the scheduler's process.
+
     Raises:
         TypeError, ValueError: as :func:`read`.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler, UNet2DModel
+        >>> blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        >>> net = UNet2DModel(8, 1, 1, block_out_channels=(32,), **blocks)
+        >>> model = flowsolve.integrations.diffusers.wrap(net, DDIMScheduler())
+        >>> model.shape, model.process.entries
+        ((1, 8, 8), 1000)
     """
     convention: Convention = read(scheduler)
     network = Network(net, convention, "class_labels" in _takes(net))

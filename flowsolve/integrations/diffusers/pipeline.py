@@ -28,6 +28,16 @@ class Piped(Denoiser):
     Attributes:
         start: the latents the pipeline would begin with, (n, *shape).
         levels: the grid of the levels its own scheduler takes.
+
+    Examples:
+        >>> from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+        >>> blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        >>> net = UNet2DModel(8, 1, 1, block_out_channels=(32,), **blocks)
+        >>> pipe = DDPMPipeline(net, DDPMScheduler())
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> with flowsolve.integrations.diffusers.denoiser(pipe, batch_size=2) as model:
+        ...     model.start.shape, model.whole
+        (torch.Size([2, 1, 8, 8]), 2)
     """
 
     _: KW_ONLY
@@ -68,9 +78,23 @@ def denoiser(pipe: Any, **call: Any) -> Iterator[Piped]:
         **call: its call's arguments, without ``num_inference_steps`` and ``output_type``. It is
             called for as many samples as they say, and so is the denoiser.
 
+    Returns:
+        A context, in which it is the denoiser of latents (n, *shape).
+
     Raises:
         TypeError, ValueError: for what is no pipeline, and a scheduler without a process. What the
             pipeline raises reaches whoever asked.
+
+    Examples:
+        >>> from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+        >>> blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        >>> net = UNet2DModel(8, 1, 1, block_out_channels=(32,), **blocks)
+        >>> pipe = DDPMPipeline(net, DDPMScheduler())
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> with flowsolve.integrations.diffusers.denoiser(pipe, batch_size=2) as model:
+        ...     x = flowsolve.sample(model, solver="unipc3", nfe=2, seed=0)
+        >>> x.shape
+        torch.Size([2, 1, 8, 8])
     """
     base = getattr(pipe, "scheduler", None)
     if base is None or not hasattr(pipe, "set_progress_bar_config"):

@@ -65,6 +65,12 @@ class Convention:
         sign: 1, or −1.
         correct_x0: the scheduler's clipping or thresholding.
         variance: "learned_range" where twice the channels come back.
+
+    Examples:
+        >>> from diffusers import FlowMatchEulerDiscreteScheduler
+        >>> convention = flowsolve.integrations.diffusers.read(FlowMatchEulerDiscreteScheduler())
+        >>> convention.flow, convention.clock.told(convention.process.level(0.5))
+        (True, 500.0)
     """
 
     process: Process
@@ -111,9 +117,19 @@ class Convention:
 def read(scheduler: Any) -> Convention:
     """The process, prediction and time of a diffusers scheduler.
 
+    Returns:
+        What it says of its network.
+
     Raises:
         TypeError: for what is no scheduler.
         ValueError: for one that has no process flowsolve knows, or an unknown prediction.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> scheduler = DDIMScheduler(prediction_type="v_prediction")
+        >>> convention = flowsolve.integrations.diffusers.read(scheduler)
+        >>> convention.predicts.name, convention.process.entries
+        ('v', 1000)
     """
     known = getattr(scheduler, "convention", None)
     if isinstance(known, Convention):  # a FlowsolveScheduler

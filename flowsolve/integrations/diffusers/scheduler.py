@@ -51,6 +51,14 @@ class FlowsolveScheduler(Stepping, SchedulerMixin, ConfigMixin):
         plan: the text of a plan's file, which is then all of the above.
         base_class: the scheduler whose place is taken, a class of diffusers.
         **base: its configuration.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> from flowsolve.integrations.diffusers import FlowsolveScheduler
+        >>> scheduler = FlowsolveScheduler.of(DDIMScheduler(), solver="unipc3")
+        >>> scheduler.set_timesteps(5)
+        >>> scheduler.timesteps
+        tensor([800, 600, 400, 200,   0])
     """
 
     order = 1

@@ -24,7 +24,16 @@ from .read import Convention
 @dataclass
 class FlowsolveOutput(SchedulerOutput):
     """What a step gives: the state at which the network is asked next, in the dtype of the last
-    answer, and the x̂0 of that answer."""
+    answer, and the x̂0 of that answer.
+
+    Examples:
+        >>> from diffusers import DDIMScheduler
+        >>> scheduler = flowsolve.integrations.diffusers.FlowsolveScheduler.of(DDIMScheduler())
+        >>> scheduler.set_timesteps(5)
+        >>> out = scheduler.step(torch.zeros(1, 4), scheduler.timesteps[0], torch.ones(1, 4))
+        >>> out.prev_sample.shape, out.pred_original_sample.shape
+        (torch.Size([1, 4]), torch.Size([1, 4]))
+    """
 
     prev_sample: Tensor
     pred_original_sample: Tensor | None = None
