@@ -1,11 +1,13 @@
 """The public face: each name, and where it lives. The package and editors read this list."""
 
+from . import bulk as bulk
 from . import exact as exact
 from . import grids as grids
 from . import integrations as integrations
 from . import parametrizations as parametrizations
 from . import processes as processes
 from . import solvers as solvers
+from .bulk import generate as generate
 from .caching import clear_cache as clear_cache
 from .cfgpp import cfg_pp as cfg_pp
 from .comparison import Comparison as Comparison
@@ -47,6 +49,7 @@ from .processes import RectifiedFlow as RectifiedFlow
 from .processes import SubVP as SubVP
 from .processes import TrigFlow as TrigFlow
 from .processes import tables as tables
+from .recorded import capture as capture
 from .run import BudgetExceeded as BudgetExceeded
 from .run import NonFiniteError as NonFiniteError
 from .run import Solution as Solution

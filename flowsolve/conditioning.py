@@ -9,17 +9,31 @@ from __future__ import annotations
 
 import functools
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-Rows = slice | Tensor
+Picked = slice | Tensor
+
+
+class Rows(ABC):
+    """A value that has rows and is not there as a whole: which are wanted is said first."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, rows: Picked) -> Any:
+        """Those rows, as the network is told them."""
 
 
 def rows_of(value: Any) -> int | None:
     """How many rows a value has, None if it is for all samples alike."""
+    if isinstance(value, Rows):
+        return len(value)
     if isinstance(value, (Tensor, np.ndarray)):
         return len(value) if value.ndim else None
     return len(value) if isinstance(value, (list, tuple)) else None
@@ -49,19 +63,19 @@ def declared(path: str, names: Sequence[str]) -> bool:
     return any(f"{path}.".startswith(f"{name}.") for name in names)
 
 
-def cut(conditioning: Mapping[str, Any], names: Sequence[str], rows: Rows) -> dict[str, Any]:
+def cut(conditioning: Mapping[str, Any], names: Sequence[str], rows: Picked) -> dict[str, Any]:
     """The conditioning of some samples: of the values ``names`` their rows, the others whole."""
     return {key: _cut(value, key, names, rows) for key, value in conditioning.items()}
 
 
-def _cut(value: Any, path: str, names: Sequence[str], rows: Rows) -> Any:
+def _cut(value: Any, path: str, names: Sequence[str], rows: Picked) -> Any:
     inside = _inside(value)
     if not inside:
         if not declared(path, names) or rows_of(value) is None:
             return value
         if isinstance(value, np.ndarray):
             return value[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
-        if isinstance(value, Tensor):
+        if isinstance(value, (Tensor, Rows)):
             return value[rows]
         picked = value[rows] if isinstance(rows, slice) else [value[i] for i in rows.tolist()]
         return type(value)(picked)

@@ -7,6 +7,9 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 
@@ -89,3 +92,26 @@ class Unsuited(ValueError):
 
     def __reduce__(self) -> Any:
         return type(self), (self.reason, self.instead)
+
+
+def require(module: str, extra: str, what: str) -> Any:
+    """The module. Raises ImportError, saying ``what`` needs it and naming the ``extra`` that
+    installs it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        name = module.split(".")[0]
+        raise ImportError(
+            f"{what} needs {name}: pip install 'flowsolve[{extra}]'", name=name
+        ) from error
+
+
+def abroad(error: BaseException) -> TracebackType | None:
+    """The frames of an error after the last one of flowsolve, None if there are none: of one that
+    the user's own code raised, the way there."""
+    home, where, step = str(Path(__file__).parent), None, error.__traceback__
+    while step is not None:
+        ours = step.tb_frame.f_code.co_filename.startswith(home)
+        where = None if ours else where or step
+        step = step.tb_next
+    return where

@@ -90,13 +90,16 @@ class Stream:
 
     @cached_property
     def _parallel(self) -> Parallel:
-        n, device = len(self.samples), self.device
+        return Parallel(self._pair(), len(self.samples), self.device)
+
+    def _pair(self) -> tuple[Tensor | int, Tensor | int]:
+        """The keys: seeds, and numbers of samples."""
         if isinstance(self.seed, int):
             first, end = self.samples.start, self.samples.stop
-            samples = torch.arange(signed(first), signed(first) + end - first, device=device)
-            return Parallel((self.seed, samples), n, device)
-        seeds = torch.tensor([signed(seed) for seed in self.seed], device=device)
-        return Parallel((seeds, 0), n, device)
+            signed_first = signed(first)
+            numbers = torch.arange(signed_first, signed_first + end - first, device=self.device)
+            return self.seed, numbers
+        return torch.tensor([signed(seed) for seed in self.seed], device=self.device), 0
 
     def _draw(self, counter: tuple[int, int, int]) -> Tensor:
         n, size = len(self.samples), math.prod(self.shape)
@@ -140,6 +143,22 @@ class Stream:
                 piece = out[i : i + down, 4 * j : 4 * (j + across)]
                 piece.copy_(normal_of(words[:, : piece.shape[1]].contiguous()))
         return out
+
+
+class Replayed(Stream):
+    """A stream whose draws are kernels on tensors that stay, on every device: what was recorded of
+    them draws for other samples after :meth:`turn_to`."""
+
+    def turn_to(self, seed: Seed, samples: range) -> None:
+        """Be the stream of other samples, as many."""
+        self.seed, self.samples = seed, samples
+        self._parallel.turn_to(self._pair())
+
+    def _draw(self, counter: tuple[int, int, int]) -> Tensor:
+        n, size = len(self.samples), math.prod(self.shape)
+        with torch.no_grad():
+            out = self._at_once(counter, n, size, _BLOCKS)
+        return out.view(n, *self.shape).to(self.dtype)
 
 
 def normal(

@@ -59,19 +59,26 @@ class Parallel:
     """
 
     def __init__(self, keys: tuple[Tensor | int, Tensor | int], n: int, device: torch.device):
-        def lanes(pair: Sequence[Tensor | int]) -> Tensor:
-            whole = (
-                k if isinstance(k, Tensor) else torch.full((n,), signed(k), device=device)
-                for k in pair
-            )
-            return torch.stack([k.to(device) for k in whole])[..., None]
-
-        self._keys = [lanes(keys)]
-        grow = torch.tensor([[[signed(w)]] for w in _W], device=device)
+        self._n, self._device = n, device
+        self._grow = torch.tensor([[[signed(w)]] for w in _W], device=device)
+        self._keys = [self._lanes(keys)]
         for _ in range(9):
-            self._keys.append(self._keys[-1] + grow)
+            self._keys.append(self._keys[-1] + self._grow)
         self._m = torch.tensor([[[signed(m)]] for m in _M], device=device)
         self._m_low, self._m_high = self._m & _LOW, (self._m >> 32) & _LOW
+
+    def _lanes(self, keys: tuple[Tensor | int, Tensor | int]) -> Tensor:
+        n, device = self._n, self._device
+        whole = (
+            k if isinstance(k, Tensor) else torch.full((n,), signed(k), device=device) for k in keys
+        )
+        return torch.stack([k.to(device) for k in whole])[..., None]
+
+    def turn_to(self, keys: tuple[Tensor | int, Tensor | int]) -> None:
+        """Give words of other keys, as many, from the same memory: to kernels that know it."""
+        self._keys[0].copy_(self._lanes(keys))
+        for before, key in zip(self._keys, self._keys[1:], strict=False):
+            torch.add(before, self._grow, out=key)
 
     def words(self, counter: Sequence[int], blocks: range, rows: slice = slice(None)) -> Tensor:
         """Those of the ``blocks`` of the keys in ``rows``, (keys, 4 len(blocks)) of int64."""

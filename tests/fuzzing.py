@@ -515,6 +515,8 @@ def refused(call: Call, error: BaseException) -> tuple[str, str]:
         return ("refused" if cap else "blames the network"), text
     if isinstance(error, FileNotFoundError) and call.argument in odd.FILES:
         return "refused", text  # as documented, and as everywhere in Python
+    if isinstance(error, ImportError) and call.argument == "ray" and "flowsolve[ray]" in text:
+        return "refused", text
     own = type(error) in (ValueError, TypeError, Unsuited) and raised_by_us(error)
     if call.given == "(misspelt)":
         named = isinstance(error, TypeError) and call.argument in str(error)

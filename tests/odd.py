@@ -272,7 +272,7 @@ MAPS = {
     "log_density", "flow", "simple", "bound", "l_gamma", "frechet", "nearest", "slerp",
 }  # fmt: skip
 #: Arguments that name a file to be read.
-FILES = {"path", "weights", "data"}
+FILES = {"path", "weights", "data", "conditions"}
 #: Work that is asked for and takes its time.
 LONG = {
     "training.train steps": {"10**7", "2**70"},
@@ -281,7 +281,8 @@ LONG = {
     "fashion.train_fashion steps": {"10**7", "2**70", "None"},
     "flowsolve.smc particles": {"10**7"},
     **{f"{label} n": {"10**7"} for label in (
-        "flowsolve.solve", "flowsolve.sample", "flowsolve.compare", "LAW.draw", "MIXTURE.draw")},
+        "flowsolve.solve", "flowsolve.sample", "flowsolve.generate", "flowsolve.compare",
+        "LAW.draw", "MIXTURE.draw")},
 }  # fmt: skip
 #: A damaged file in the place of a good one.
 DAMAGED = {"plan.json", "run.pt", "digits.safetensors", "latent.pt", "squares.npz"}
@@ -320,6 +321,7 @@ SPECIAL: dict[str, dict[str, str]] = {
     "flowsolve.guided": {"model": "MODEL.given(y=1.0)", "unconditional": "{'y': 0.0}",
                          "scale": "2.0", "interval": "(0.5, 2.0)", "rescale": "0.5"},
     "flowsolve.Parallel": {"memory": "2"},
+    "flowsolve.generate": {"out": "fresh()", "workers": "1", "conditions": "None"},
     "flowsolve.tune": {"effort": "'search'", "n": "8", "reference": "4", "nfe": "2",
                        "start": "X[:1].repeat(8, 1)"},
     "flowsolve.Latent": {"nfe": "3", "process": "repr(VP)", "dtype": "torch.float64",
@@ -410,6 +412,7 @@ ALWAYS: dict[str, tuple[str, ...]] = {
     "exact.Mixture": ("covariances",),
     "training.bound": ("bins",),
     "training.train": ("steps", "batch_size"),
+    "flowsolve.generate": ("out", "solver", "nfe", "n", "workers"),
     "digits.train_digits": ("steps", "progress"),
     "fashion.train_fashion": ("steps", "progress"),
 }

@@ -25,7 +25,7 @@ solvers.aliases solvers.zoo solvers.auto solvers.lookup solvers.* solvers
 plans.program plans.trace plans.equality plans.table plans.files
 plans.bind plans.loop plans.push plans.rest plans.plan plans.tuned plans
 run.record run.layout run.live run.integrate run
-checks continuing planning leapfrog latents gradients parallel sampling
+checks continuing planning leapfrog latents gradients parallel sampling recorded
 encoding interpolation
 volume likelihood doubling guides guidance cfgpp
 measurements krylov posteriors particles editing inpainting
@@ -36,13 +36,15 @@ models models.data models.files models.unet models.preconditioned models.recipes
 models.training models.digits models.fashion models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
 tuning.rows tuning.problem tuning.search tuning.fitting tuning.tune tuning.figure tuning
+bulk.formats bulk.folder bulk.tables bulk.shards bulk.engines bulk.fingerprint bulk.settings
+bulk.generating bulk.reading bulk
 integrations.diffusers.classes integrations.diffusers.clocks integrations.diffusers.read
 integrations.diffusers.levels
 integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler
 integrations.diffusers.conversation integrations.diffusers.pipeline integrations.diffusers.networks
 integrations.diffusers integrations.loading integrations.clients integrations.flows
 integrations.conventions integrations
-cli.streams cli.options cli.model cli.data cli.sample cli.compare cli.inpaint
+cli.streams cli.options cli.model cli.data cli.sample cli.generate cli.compare cli.inpaint
 cli.encode cli.interpolate cli.likelihood cli.train cli.tune cli.solvers cli.main cli
 """
 PLACES = LAYERS.split()

@@ -7,6 +7,7 @@ import inspect
 import runpy
 import subprocess
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,6 +204,10 @@ def use_numbers() -> None:
     flowsolve.edit(model, x, strength=0.5, nfe=2)
     flowsolve.tune(model, 2, effort="search", start=model.draw(8, level=1.0), reference=4)
     flowsolve.inpaint(model, x, mask, nfe=2)
+    flowsolve.capture(model, n=2, nfe=2)(seed=0)
+    with tempfile.TemporaryDirectory() as place:
+        flowsolve.generate(model, 3, place, nfe=2)
+        assert next(flowsolve.bulk.read(place)).x.shape == (3, 2)
     flowsolve.sample(flowsolve.posterior(model, y, mask, noise=0.1), nfe=2)
     assert flowsolve.smc(model, y, torch.ones(1, 2), noise=0.1, nfe=2, particles=3).ess.shape == (
         2,

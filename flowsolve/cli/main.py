@@ -14,13 +14,25 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from . import compare, encode, inpaint, interpolate, likelihood, sample, solvers, train, tune
+from . import (
+    compare,
+    encode,
+    generate,
+    inpaint,
+    interpolate,
+    likelihood,
+    sample,
+    solvers,
+    train,
+    tune,
+)
 from .model import Foreign
 from .options import Usage
 from .streams import signals, status_of, streams
 
 COMMANDS = {
     "sample": sample,
+    "generate": generate,
     "compare": compare,
     "encode": encode,
     "interpolate": interpolate,

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..errors import abroad
 from .options import Usage
 
 if TYPE_CHECKING:
@@ -39,20 +40,10 @@ def running() -> Iterator[None]:
     except Exception as error:
         # Of an error that flowsolve explains, the model's own is the cause.
         cause = error.__cause__ or error
-        where = _abroad(cause)
+        where = abroad(cause)
         if where is None:
             raise
         raise Foreign(cause, where, None if cause is error else error) from None
-
-
-def _abroad(error: BaseException) -> TracebackType | None:
-    """The frames after the last one of flowsolve, if there are any."""
-    home, where, step = str(Path(__file__).parents[1]), None, error.__traceback__
-    while step is not None:
-        ours = step.tb_frame.f_code.co_filename.startswith(home)
-        where = None if ours else where or step
-        step = step.tb_next
-    return where
 
 
 def add_model(add: Callable[..., Any]) -> None:
@@ -85,6 +76,16 @@ def add_digits(add: Callable[..., Any]) -> None:
         "--device",
         metavar="NAME",
         help="where the shipped model runs: cpu, cuda, mps, ... (default: cpu)",
+    )
+
+
+def add_guidance(add: Callable[..., Any]) -> None:
+    """The argument that :func:`guided_model` reads besides."""
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="how far towards --label and away from any: 1 not at all, 2 twice as far",
     )
 
 
@@ -127,6 +128,24 @@ def load_model(arguments: argparse.Namespace) -> Denoiser:
         ) from None
     except (TypeError, ValueError) as error:
         raise Usage(error) from error
+
+
+def guided_model(arguments: argparse.Namespace) -> Denoiser:
+    """:func:`load_model`, with the guidance that was asked for."""
+    model = load_model(arguments)
+    if arguments.guidance is None:
+        return model
+    if shipped(arguments) is None:
+        raise Usage("--guidance is for shipped models: return flowsolve.guided(...) from --model")
+    if arguments.label is None:
+        raise Usage("--guidance: expected --label as well; towards any class there is no way")
+    from ..guidance import guided
+    from ..models.data import CLASSES
+
+    try:
+        return guided(model, {"label": CLASSES}, scale=arguments.guidance)
+    except (TypeError, ValueError) as error:
+        raise Usage(f"--guidance: {error}") from error
 
 
 def _imported(where: str) -> Denoiser:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .model import add_model, load_model, running, shipped
+from .model import add_guidance, add_model, guided_model, running, shipped
 from .options import Usage
 
 if TYPE_CHECKING:
@@ -70,12 +70,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         metavar="KEY=VALUE",
         help="any option of the solver; may be repeated",
     )
-    add(
-        "--guidance",
-        type=float,
-        metavar="W",
-        help="how far towards --label and away from any: 1 not at all, 2 twice as far",
-    )
+    add_guidance(add)
     add(
         "--batch-size",
         type=options.positive,
@@ -97,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .. import pictures
     from ..checks import check_layout
 
-    model = _guided(arguments, load_model(arguments))
+    model = guided_model(arguments)
     output = options.picture_file(
         arguments.output, "samples.png", model.data_shape, "--save-tensor"
     )
@@ -140,23 +135,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     options.say(arguments, _write(arguments, output, parts, spent, given, begin))
     return 0
-
-
-def _guided(arguments: argparse.Namespace, model: Denoiser) -> Denoiser:
-    """The model with the guidance that was asked for."""
-    if arguments.guidance is None:
-        return model
-    if shipped(arguments) is None:
-        raise Usage("--guidance is for shipped models: return flowsolve.guided(...) from --model")
-    if arguments.label is None:
-        raise Usage("--guidance: expected --label as well; towards any class there is no way")
-    from ..guidance import guided
-    from ..models.data import CLASSES
-
-    try:
-        return guided(model, {"label": CLASSES}, scale=arguments.guidance)
-    except (TypeError, ValueError) as error:
-        raise Usage(f"--guidance: {error}") from error
 
 
 def _write(

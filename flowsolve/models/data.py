@@ -1,30 +1,21 @@
-"""The digits: scikit-learn's copy of the data, and what says how to install what is missing."""
+"""The digits: scikit-learn's copy of the data."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..errors import require
 
 SHAPE = (1, 8, 8)
 CLASSES = 10
 #: Values are −1 + k/8, k = 0 … 16.
 BINS = 17
 HELD_OUT = 297
-
-
-def require(module: str, extra: str) -> Any:
-    """The module. Raises ImportError naming the ``extra`` that installs it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"a shipped model needs {module.split('.')[0]}: pip install 'flowsolve[{extra}]'"
-        ) from error
 
 
 class Split(NamedTuple):
@@ -60,7 +51,7 @@ def data() -> Split:
         >>> split.train.shape, split.held_out.shape
         (torch.Size([1500, 1, 8, 8]), torch.Size([297, 1, 8, 8]))
     """
-    bunch = require("sklearn.datasets", "train").load_digits()
+    bunch = require("sklearn.datasets", "train", "a shipped model").load_digits()
     images = torch.from_numpy(bunch.images).to(torch.float32).reshape(-1, *SHAPE) / 8.0 - 1.0
     labels = torch.from_numpy(bunch.target).to(torch.int64)
     # RandomState, because NumPy promises that its stream never changes.

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ..checked import Count, OneSeed, checked
 from ..denoiser import Denoiser
-from ..errors import refused
+from ..errors import refused, require
 from ..grids import Uniform
 from ..output import columns
 from ..sampling import DEFAULT_NFE, DEFAULT_SOLVER, sample
 from ..training import bound
-from .data import BINS, CLASSES, data, require
+from .data import BINS, CLASSES, data
 from .digits import RECIPES, digits
 
 
@@ -95,7 +95,7 @@ def classifier() -> Any:
         (3,)
     """
     split = data()
-    machine = require("sklearn.svm", "train").SVC(C=10.0)
+    machine = require("sklearn.svm", "train", "a shipped model").SVC(C=10.0)
     return machine.fit(split.train.flatten(1).numpy(), split.train_labels.numpy())
 
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..checked import checked
 from ..denoiser import Denoiser
-from ..errors import unknown
+from ..errors import require, unknown
 from ..processes import CLD, VP, Blurring, Process, RectifiedFlow
 from ..training import Loss, simple
 from ..typing import Int
-from .data import CLASSES, SHAPE, require
+from .data import CLASSES, SHAPE
 from .preconditioned import Preconditioned
 from .unet import UNet
 
@@ -150,7 +150,7 @@ def network_of(argument: str, path: Path, made: Recipe) -> nn.Module:
         >>> from flowsolve.models import digits, recipes
         >>> net = recipes.network_of("weights", digits.WEIGHTS, recipes.recipe("cosine"))
     """
-    load_file = require("safetensors.torch", "run").load_file
+    load_file = require("safetensors.torch", "run", "a shipped model").load_file
     if not path.is_file():
         raise FileNotFoundError(f"{argument}={str(path)!r}: there is no such file of weights")
     # Whoever asks first, in whatever mode: the network is everybody's. It is made without values,

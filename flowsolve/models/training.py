@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import require
 from ..output import alone, write
 from ..training import train
 from ..training.streams import drawing
-from .data import CLASSES, require
+from .data import CLASSES
 from .recipes import Recipe
 
 
@@ -32,7 +33,7 @@ def train_again(
 ) -> dict[str, Any]:
     """Train the recipe's network on images x (n, *shape) and their labels (n,). Everything else,
     what is returned and what is raised is as :func:`~flowsolve.models.digits.train_digits` says."""
-    to_bytes = require("safetensors.torch", "run").save
+    to_bytes = require("safetensors.torch", "run", "a shipped model").save
     if steps is None:
         steps = made.steps if seconds is None else 10**9
     folder = Path(out)

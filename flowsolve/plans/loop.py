@@ -97,9 +97,11 @@ class Run:
             return drawn
         return drawn * torch.exp((0.5 * math.log(ratios[number])) * (self.learned + 1.0))
 
-    def through(self, model: Denoiser) -> Tensor:
-        """The state at the end, with every answer from ``model``."""
-        times, values = model.times(self.bound.asked, self.x), self.values
+    def through(self, model: Denoiser, times: Sequence[Tensor] | None = None) -> Tensor:
+        """The state at the end, with every answer from ``model``; ``times`` are what that is told
+        of the levels, if they are there."""
+        times = model.times(self.bound.asked, self.x) if times is None else times
+        values = self.values
         basis, watch = self.bound.basis, self.watch
         if model.variance is not None and self.bound.program.ancestral is None:
             warn(
