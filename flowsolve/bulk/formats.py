@@ -37,8 +37,8 @@ class Samples(NamedTuple):
 
     Examples:
         >>> model = flowsolve.exact.Dirac(flowsolve.VP(), [1.0])
-        >>> _ = flowsolve.generate(model, 3, "points", nfe=1, first=7)
-        >>> next(flowsolve.bulk.read("points")).first
+        >>> _ = flowsolve.generate(model, 3, "sevens", nfe=1, first=7)
+        >>> next(flowsolve.bulk.read("sevens")).first
         7
     """
 
@@ -205,8 +205,8 @@ class Zarr(Format):
     Examples:
         >>> import zarr
         >>> model = flowsolve.exact.Dirac(flowsolve.VP(), [1.0])
-        >>> _ = flowsolve.generate(model, 3, "points", nfe=1, format="zarr")
-        >>> zarr.open_group("points/samples.zarr", mode="r")["x"].shape
+        >>> _ = flowsolve.generate(model, 3, "chunks", nfe=1, format="zarr")
+        >>> zarr.open_group("chunks/samples.zarr", mode="r")["x"].shape
         (3, 1)
     """
 

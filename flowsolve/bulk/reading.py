@@ -82,8 +82,8 @@ class Verified(NamedTuple):
 
     Examples:
         >>> model = flowsolve.exact.Dirac(flowsolve.VP(), [1.0])
-        >>> _ = flowsolve.generate(model, 4, "points", nfe=1, shard=2)
-        >>> flowsolve.bulk.verify("points", model).whole
+        >>> _ = flowsolve.generate(model, 4, "pairs", nfe=1, shard=2)
+        >>> flowsolve.bulk.verify("pairs", model).whole
         True
     """
 
