@@ -13,6 +13,7 @@ Writes benchmarks/results/bulk.json:
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -112,5 +113,60 @@ def measured(repeats: int = REPEATS, n: int = N) -> dict[str, Any]:
     }
 
 
+def table(found: dict[str, Any]) -> list[str]:
+    """What was measured, as the page's table."""
+    shards = found["shards"]
+
+    def shard(shape: str, kind: str) -> str:
+        row = shards[shape][kind]
+        return f"{row['seconds']:.2f} s, {row['bytes'] / 1e6:.1f} MB"
+
+    rows = [
+        ("two processes over one, samples a second", f"{found['median']:.2f}"),
+        ("until a new process has begun, mostly the import of torch", f"{found['start']:.1f} s"),
+        *(
+            (f"1,024 samples {shape.replace('x', '×')}, {kind}", shard(shape, kind))
+            for shape in shards
+            for kind in shards[shape]
+        ),
+        ("onto this machine's disk", f"{found['disk'] / 1e6:.0f} MB a second"),
+        ("checksums", f"{found['check'] / 1e9:.1f} GB a second"),
+    ]
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+
+
+#: Samples, shape, and the seconds of an evaluation that are assumed.
+CASES = ((50_000, "3x32x32", 2e-4), (10**7, "4x64x64", 5e-3))
+
+
+def paper(found: dict[str, Any], nfe: int = 10) -> list[str]:
+    """What runs would take, as the page's table."""
+    lines = [
+        "| samples | one card | 8 cards | 64 cards | files | a card writes "
+        "| cards that fill this disk |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for n, name, seconds in CASES:
+        each, size = nfe * seconds, 4 * math.prod(SHAPES[name])
+        times = (duration(found["start"] + n * each / cards) for cards in (1, 8, 64))
+        total = n * size
+        files = f"{total / 1e9:.1f} GB" if total < 1e11 else f"{total / 1e9:.0f} GB"
+        rate = size / each
+        lines.append(
+            f"| {n:,} of {name.replace('x', '×')} | {' | '.join(times)} | {files} | "
+            f"{rate / 1e6:.1f} MB/s | {found['disk'] / rate:.0f} |"
+        )
+    return lines
+
+
+def duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
 if __name__ == "__main__":
-    RESULTS.write_text(json.dumps(measured(), indent=1) + "\n")
+    result = measured()
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join([*table(result), "", *paper(result)]))

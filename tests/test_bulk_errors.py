@@ -296,6 +296,7 @@ def test_what_is_not_installed_is_named_first(tmp_path, monkeypatch):
                 flowsolve.generate(**call)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_the_caller_s(tmp_path):
     with pytest.raises(KeyError, match="a bug") as found:
         flowsolve.generate(broken, 10, tmp_path, workers=2, **HOW)

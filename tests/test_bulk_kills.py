@@ -164,6 +164,7 @@ def running(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_workers_and_parents_that_are_killed(tmp_path):
     """A killed worker hangs nobody and is named; a killed parent leaves no worker behind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import json
 import re
 import statistics
@@ -99,6 +100,14 @@ def test_memory_is_what_the_benchmark_found() -> None:
         f"predicts {kind}": [str(counts[kind]) for counts in found.values()]
         for kind in ("eps", "v", "x0")
     }
+
+
+def test_bulk_is_what_the_benchmark_found() -> None:
+    bulk = importlib.import_module("benchmarks.bulk")
+    page, found = (ROOT / "docs" / "bulk.md").read_text(encoding="utf-8"), result("bulk.json")
+    for line in (*bulk.table(found), *bulk.paper(found)):
+        assert line in page.splitlines()
+    assert found["median"] >= 1.8 and min(found["two_over_one"]) > 1.5
 
 
 def mean_of(rows: dict[str, Any], nfe: str, who: str, measure: str) -> float:

@@ -33,7 +33,7 @@ class Remote(Exception):
         self.abroad = abroad
 
 
-def part_here(name: str = "RANK") -> Part:
+def part_here() -> Part:
     """The part that the environment asks this process for, by RANK and WORLD_SIZE: all of it, if it
     does not.
 

@@ -14,8 +14,7 @@ from ..starts import Number, Samples
 from .engines import bar_of, by_processes, by_ray, check_workers, part_here
 from .folder import Folder, Part
 from .settings import Wanted, begin
-from .shards import Factory, Job, model_of, work
-from .tables import table_of
+from .shards import Factory, Job, work
 
 
 class Generated(NamedTuple):
@@ -130,8 +129,7 @@ def fill(
 ) -> Generated:
     """:func:`generate`, told in one."""
     path = Path(out)
-    table = None if conditions is None else table_of(conditions)
-    job = Job(os.fspath(path), "out", model, table, {}, capture)
+    job = Job(os.fspath(path), "out", model, conditions, {}, capture)
     if workers is not None and workers > 1 and not ray:
         many = check_workers(workers)
         by_processes(partial(_begun, job, wanted), many, path, progress)
@@ -152,11 +150,10 @@ def _begun(
     progress: bool = False,
 ) -> None:
     """One process's work, from the beginning: each begins the folder, or finds it begun."""
-    model = model_of(job.model)
-    folder, solving = begin(job, model, wanted)
-    job = job._replace(solving=solving)
+    here = job.opened()
+    folder, solving = begin(here, wanted)
     if ray:
-        by_ray(job, folder, workers, progress)
+        by_ray(job._replace(solving=solving), folder, workers, progress)
         return
     with bar_of(folder.path, progress) as show:
-        work(job._replace(model=model), part, show)
+        work(here._replace(solving=solving), part, show)

@@ -19,7 +19,7 @@ from ..plans.files import dumps, loads
 from . import fingerprint
 from .folder import Folder, begun
 from .formats import FORMATS
-from .shards import Job, told
+from .shards import Job, model_of, told
 from .tables import Table
 
 #: The samples of a shard, and the most bytes of them.
@@ -43,17 +43,18 @@ class Wanted(NamedTuple):
     command: dict[str, Any] | None = None
 
 
-def begin(job: Job, model: Denoiser, wanted: Wanted) -> tuple[Folder, dict[str, Any]]:
-    """The folder of a job, begun or found, and the arguments of :func:`~flowsolve.solve` by which
-    its samples are made. Raises what :func:`flowsolve.generate` says."""
+def begin(job: Job, wanted: Wanted) -> tuple[Folder, dict[str, Any]]:
+    """The folder of an opened job, begun or found, and the arguments of :func:`~flowsolve.solve`
+    that make its samples. Raises what :func:`flowsolve.generate` says."""
     kind, path = FORMATS[wanted.files], Path(job.folder)
+    model, table = model_of(job.model), job.table
     for module in kind.needs:
         require(module, kind.extra, f"format={wanted.files!r}")
     kind.check(model.data_shape)
     how = (wanted.solver, wanted.nfe, wanted.grid, (None, None), wanted.options)
     layout = checks.check_layout(model.process, *how, arguments=Wanted._fields, about=model.about)
-    weights, model = fingerprint.weights(model), told(model, job.table)
-    settings = _settings(model, job.table, wanted)
+    weights, model = fingerprint.weights(model), told(model, table)
+    settings = _settings(model, table, wanted)
     settings["plan"] = None if layout.plan is None else _numbers(layout.plan)
     settings["model"] = {
         "process": type(model.process).__name__,
@@ -63,7 +64,7 @@ def begin(job: Job, model: Denoiser, wanted: Wanted) -> tuple[Folder, dict[str, 
     }
 
     def prepare() -> None:
-        columns = job.table.rows(range(wanted.first, wanted.first + 1)) if job.table else {}
+        columns = table.rows(range(wanted.first, wanted.first + 1)) if table else {}
         like = torch.zeros(model.data_shape, dtype=model.state_dtype)
         kind.prepare(path, settings["n"], settings["shard"], like, columns)
 

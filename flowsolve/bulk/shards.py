@@ -17,7 +17,7 @@ from ..plans import Plan
 from ..recorded import Captured
 from ..sampling import DEFAULT_SOLVER, solve
 from .folder import Folder, Part
-from .tables import Table
+from .tables import Table, table_of
 
 #: What makes the model.
 Factory = Denoiser | Callable[[], Denoiser]
@@ -30,7 +30,8 @@ class Job(NamedTuple):
         folder: where the samples go.
         name: how the caller knows the folder.
         model: the model, or what makes it.
-        table: what the samples are told.
+        conditions: what the samples are told, as the caller said it: every process reads a file
+            for itself.
         solving: solver, and other arguments of :func:`~flowsolve.solve`.
         capture: record the run of a batch, see :func:`flowsolve.capture`.
     """
@@ -38,18 +39,28 @@ class Job(NamedTuple):
     folder: str
     name: str
     model: Factory
-    table: Table | None
+    conditions: Any
     solving: dict[str, Any]
     capture: bool = False
+
+    @property
+    def table(self) -> Table | None:
+        """The columns of the conditions."""
+        return None if self.conditions is None else table_of(self.conditions)
+
+    def opened(self) -> Job:
+        """The same in one process: with its model, and its table read."""
+        return self._replace(model=model_of(self.model), conditions=self.table)
 
 
 class Maker:
     """Makes the shards of a job."""
 
     def __init__(self, job: Job) -> None:
+        job = job.opened()
         self.folder = Folder(Path(job.folder), job.name)
         self.table, self.solving = job.table, job.solving
-        self.model = told(model_of(job.model), job.table)
+        self.model = told(model_of(job.model), self.table)
         self.recorded = self._recorded() if job.capture else None
 
     def __call__(self, k: int, show: Callable[[int], None] = lambda more: None) -> None:

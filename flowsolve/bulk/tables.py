@@ -76,6 +76,8 @@ def table_of(conditions: Any, name: str = "conditions") -> Table:
         FileNotFoundError: if there is no such file.
         TypeError, ValueError: for what is no table, naming it.
     """
+    if isinstance(conditions, Table):
+        return conditions
     if isinstance(conditions, (str, os.PathLike)):
         columns = _read(Path(conditions), f"{name}={os.fspath(conditions)!r}")
     elif isinstance(conditions, Mapping) and conditions:
