@@ -45,7 +45,8 @@ def write(path: Path, save: Callable[[Any], object]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         if error.errno is not None:
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # of a None the message would say "-> None"
         raise
 
 

@@ -211,7 +211,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
         return real(number)
 
     monkeypatch.setattr(output.os, "fsync", fsync)
-    with pytest.raises(OSError, match=r"No space left.*000002\.safetensors"):
+    with pytest.raises(OSError, match=r"No space left on device: '\S*000002\.safetensors'$"):
         flowsolve.generate(pair(), 20, tmp_path, **HOW)
     monkeypatch.undo()
     assert Folder(tmp_path).done() == [0, 1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,10 +134,21 @@ class Folder:
         with self._locked(f"part-{part.rank}-of-{part.world}"):
             for lock in self.path.glob(".part-*-of-*.lock"):
                 if not lock.name.endswith(f"-of-{part.world}.lock"):
-                    with self._locked(lock.name[1:].removesuffix(".lock")):
-                        pass
+                    self._left(lock.name[1:].removesuffix(".lock"))
             self._tidy(part)
             yield
+
+    def _left(self, name: str) -> None:
+        """See that nobody is at this part any more. Others of our own run look as well, each for a
+        moment; who is at work stays."""
+        for wait in (0.01, 0.1, 0.5, 1.0, None):
+            try:
+                with self._locked(name):
+                    return
+            except BlockingIOError:
+                if wait is None:
+                    raise
+                time.sleep(wait * (0.5 + random.random()))
 
     def _tidy(self, part: Part) -> None:
         """Remove what processes that were killed left of the part's shards."""
