@@ -2,8 +2,8 @@
 
     python docs/check_words.py
 
-Of every chapter in docs/learn: at most 900 words and 40 inline formulas, sentences of at most 20
-words on average and none above 40. Code, formulas on lines of their own, tables, captions of
+On every page sentences have at most 20 words on average, and none above 40; a chapter in docs/learn
+has at most 900 words and 40 inline formulas. Code, formulas on lines of their own, tables, captions of
 figures, and what is folded do not count; an inline formula is one word. Says what is over, and
 then ends with status 1.
 """
@@ -35,13 +35,13 @@ def sentences(text: str) -> tuple[list[list[str]], int]:
 
 
 def over(path: Path) -> list[str]:
-    """What is over the limits in a chapter."""
+    """What is over the limits on a page."""
     found, formulas = sentences(path.read_text(encoding="utf-8"))
-    lengths = [len(words) for words in found]
+    lengths, chapter = [len(words) for words in found], path.parent.name == "learn"
     said = []
-    if sum(lengths) > WORDS:
+    if chapter and sum(lengths) > WORDS:
         said.append(f"{sum(lengths)} words; expected {WORDS} at most")
-    if formulas > FORMULAS:
+    if chapter and formulas > FORMULAS:
         said.append(f"{formulas} inline formulas; expected {FORMULAS} at most")
     if lengths and sum(lengths) / len(lengths) > MEAN:
         said.append(f"{sum(lengths) / len(lengths):.1f} words in a sentence; expected {MEAN:g}")
@@ -54,8 +54,9 @@ def over(path: Path) -> list[str]:
 
 
 def main() -> int:
-    chapters = sorted((Path(__file__).parent / "learn").glob("*.md"))
-    wrong = {path: over(path) for path in chapters}
+    here = Path(__file__).parent
+    pages = sorted(path for each in ("", "learn", "build") for path in (here / each).glob("*.md"))
+    wrong = {path: over(path) for path in pages}
     for path, said in wrong.items():
         for line in said:
             print(f"{path}: {line}", file=sys.stderr)
