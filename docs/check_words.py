@@ -2,9 +2,9 @@
 
     python docs/check_words.py
 
-On every page sentences have at most 20 words on average, and none above 40; a chapter in docs/learn
-has at most 900 words and 40 inline formulas. Code, formulas on lines of their own, tables, captions of
-figures, and what is folded do not count; an inline formula is one word. Says what is over, and
+On every page sentences have at most 20 words on average and none above 40; a chapter in docs/learn
+has at most 900 words and 40 inline formulas. Code, formulas on lines of their own, tables, captions
+of figures, and what is folded do not count; an inline formula is one word. Says what is over, and
 then ends with status 1.
 """
 
