@@ -29,7 +29,7 @@ def sentences(text: str) -> tuple[list[list[str]], int]:
     """The words of each sentence, and the number of inline formulas."""
     text = LEFT_OUT.sub("\n\n", text)
     text, formulas = FORMULA.subn("FORMULA", text)
-    text = ROLE.sub(r"\1", text)
+    text = re.sub(r"</?\w[^>]*>", "", ROLE.sub(r"\1", text))
     found = (re.findall(r"[\w’'./=^_-]*\w[\w’'./=^_()-]*", part) for part in END.split(text))
     return [words for words in found if words], formulas
 

@@ -1,13 +1,15 @@
 """What Sphinx would leave in the pages: "Alias for field number" for each field of a named tuple,
 which its class's text describes, links back from sources to entries that there are not, and what
-the theme leaves a screen reader and the keyboard without."""
+the theme leaves a screen reader, the keyboard and a search engine without."""
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 BACK = re.compile(r'<a class="viewcode-back" href="([^"#]*)#([^"]*)">\[docs\]</a>')
@@ -18,6 +20,18 @@ def without_aliases(
 ) -> bool | None:
     """Leave a field of a named tuple out."""
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field") else None
+
+
+def describe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Tell search engines what a page begins with: its first paragraph that has no formula."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree is not None else ():
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 40 and not any(paragraph.findall(nodes.math)):
+            said = text if len(text) <= 160 else text[:157].rsplit(" ", 1)[0] + " ..."
+            context["metatags"] += f'<meta name="description" content="{html.escape(said)}">'
+            return
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
@@ -45,5 +59,6 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-skip-member", without_aliases)
+    app.connect("html-page-context", describe)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

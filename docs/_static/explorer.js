@@ -1,10 +1,10 @@
 // The page "What does a step hold?": draws runs of stored plans. The data are the JSON that
-// docs/_ext/explorer.py wrote into the page; everything is in x̄ = x/A and σ̄ = R/A, and the left
+// docs/_ext/explorer_data.py made for it; everything is in x̄ = x/A and σ̄ = R/A, and the left
 // panel is its image in x and t.
 "use strict";
 
 const Explorer = (() => {
-  const {play, unpack} = typeof module === "object" ? require("./explorer_player.js") : Player;
+  const {denoise, play, unpack} = typeof module === "object" ? require("./explorer_player.js") : Player;
 
   // ---- The state of the page, and its hash -------------------------------------------------
 
@@ -154,6 +154,33 @@ const Explorer = (() => {
     return kept.table;
   }
 
+  // ε̂ along the chosen path: what the network says on the exact path, [σ̄, ε̂], as far down as the
+  // path's digits tell, and what it told the solver, [σ̄, ε̂, x̄].
+  const QUIETEST = 0.05;
+  function told(D, state, all = runs(D, state)) {
+    const law = D.data[state.data], i = +state.path - 1, eps = (x, R) => denoise(x, {A: 1, R}, law).eps;
+    return {
+      curve: exact(D, state.data, i).filter(([R]) => R >= QUIETEST).map(([R, x]) => [R, eps(x, R)]),
+      dots: all[i].asked.map(({x, level}) => [level.R, eps(x, level.R), x]),
+    };
+  }
+
+  function predictions(D, state, all) {
+    const {curve, dots} = told(D, state, all), seen = [...curve, ...dots].filter(([R]) => R <= 3.2);
+    const values = (seen.length ? seen : dots).map(([, eps]) => eps);
+    const middle = (Math.max(...values) + Math.min(...values)) / 2;
+    const half = Math.max(1, 1.15 * (Math.max(...values) - middle)), X = across(3, 0), Y = upward(middle - half, middle + half);
+    const step = [1, 2, 5, 10, 20, 50].find((v) => half / v < 3) || 100, low = Math.ceil((middle - half) / step);
+    const marks = Array.from({length: Math.floor((middle + half) / step) - low + 1}, (_, k) => (low + k) * step);
+    const at = ([R, eps]) => [X(R), Y(eps)];
+    // Which ddim holds from one level to the next. Other solvers go by several of the dots at once.
+    const held = state.solver === "ddim" ? dots.map(([R, eps], k) => [[R, eps], [k + 1 < dots.length ? dots[k + 1][0] : 0, eps]]) : [];
+    const circles = dots.map(at).map(([cx, cy]) => `<circle class="asked chosen" cx="${cx.toFixed(1)}" cy="${cy.toFixed(1)}" r="4"/>`);
+    const axes = {x: {at: X, ticks: ticks([3, 2, 1, 0]), label: "noise level σ̄ = R/A"}, y: {at: Y, ticks: ticks(marks), label: "ε̂"}};
+    return framed("eps", "What the network says, ε̂ against noise level σ̄. Grey: along the exact path. Dots: what it told the solver.", axes,
+      line(curve.map(at), "exact chosen") + held.map((leg) => line(leg.map(at), "run chosen")).join("") + circles.join(""));
+  }
+
   const FLOOR = -5; // of the chart, a power of ten
 
   function chart(D, state, table) {
@@ -256,6 +283,7 @@ const Explorer = (() => {
       $("count").textContent = state.n;
       $("number").textContent = state.path;
       for (const name of ["left", "right"]) $(name).innerHTML = panel(D, state, name, all);
+      $("eps").innerHTML = predictions(D, state, all);
       $("chart").innerHTML = chart(D, state, table);
       $("rows").innerHTML = rows(state, table, D);
       $("words").textContent = sentence(D, state, all);
@@ -299,7 +327,7 @@ const Explorer = (() => {
     for (const part of root.querySelectorAll("[hidden]")) part.hidden = false;
   }
 
-  return {read, hashOf, runs, sentence, code, still, start};
+  return {read, hashOf, runs, told, predictions, sentence, code, still, start};
 })();
 
 if (typeof module === "object") module.exports = Explorer;
