@@ -72,3 +72,17 @@ def test_what_is_asked_for_by_name_is_not_sampled_away(names, request):
     file = f"{request.node.name}.py"
     assert len(names("-k", "sweep")) == 36 and len(names("-k", "slow")) == 1
     assert len(names(f"{file}::test_sweep")) == 36 and len(names(f"{file}::test_slow")) == 1
+
+
+def test_the_size_of_a_sample_is_no_part_of_the_code(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.HERE", tmp_path)
+    (tmp_path / "problems.py").write_text("")
+
+    def hashed(text):
+        (tmp_path / "test_a.py").write_text(text)
+        return code("test_a.py")
+
+    text = SWEEP.format(keep=15)
+    same = SWEEP.format(keep=0.4), text.replace("@pytest.mark.slow\n", "")
+    assert {hashed(text), *map(hashed, same)} == {hashed(text)}
+    assert hashed(text) != hashed(text.replace("range(12)", "range(13)"))
