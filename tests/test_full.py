@@ -35,13 +35,14 @@ def test_every_sweep_ran_whole_and_passed(request):
 
 
 @pytest.fixture
-def names(pytester):
+def names(pytester, monkeypatch):
     """The node ids that a run with these arguments takes, of a file with a sweep."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # what is installed imports torch
 
     def collect(*arguments, keep=15):
         pytester.makeini("[pytest]\nmarkers =\n  sweep(keep)\n  slow\n")
         pytester.makepyfile(SWEEP.format(keep=keep))
-        result = pytester.runpytest_inprocess("-p", "sweeps", "-v", "-n0", *arguments)
+        result = pytester.runpytest_inprocess("-p", "xdist", "-p", "sweeps", "-v", "-n0", *arguments)
         assert result.ret == 0
         return {word for line in result.outlines for word in line.split() if "::" in word}
 
