@@ -171,7 +171,7 @@ def test_eta_one_is_ddpm(nfe):
     torch.testing.assert_close(solution.x, x, rtol=0, atol=1e-9)
 
 
-@pytest.mark.sweep(keep=0.4)
+@pytest.mark.sweep(keep=12)
 @processes
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0, 1.2])
 def test_gaussian_marginals_are_kept_for_any_eta(process, eta):

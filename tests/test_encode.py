@@ -47,7 +47,7 @@ def recorded(process: Process) -> tuple[Recorder, flowsolve.Denoiser]:
     return net, flowsolve.Denoiser(net, process, "eps", (3,), dtype=F64, time="t")
 
 
-@pytest.mark.sweep(keep=0.15)
+@pytest.mark.sweep(keep=24)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("solver", [*DETERMINISTIC, "auto"])
 def test_as_many_evaluations_on_the_same_levels(solver, process):
@@ -58,7 +58,7 @@ def test_as_many_evaluations_on_the_same_levels(solver, process):
         assert run.plan is not None and run.plan.nfe == nfe == down.nfe
 
 
-@pytest.mark.sweep(keep=0.4)
+@pytest.mark.sweep(keep=14)
 @pytest.mark.parametrize(("name", "solver"), [w for w in WORKING if w[1] in DETERMINISTIC])
 def test_where_a_and_r_are_matrices(name, solver):
     for nfe in (2, 11):

@@ -378,7 +378,7 @@ def kernel(process, s, t, lam):
     return carry, noise @ noise.T
 
 
-@pytest.mark.sweep(keep=5)
+@pytest.mark.sweep(keep=3)
 @langevins
 @pytest.mark.parametrize("lam", [0.5, 1.0, 1.7])
 def test_the_stochastic_step_solves_its_equations(process, lam):

@@ -90,13 +90,13 @@ def limit(name, rule):
     return min(rule.order, 2 + bool(getattr(rule, "corrector", None) or started_with))
 
 
-@pytest.mark.sweep(keep=0.6)
+@pytest.mark.sweep(keep=16)
 @rows(DETERMINISTIC)
 def test_order(name, solver):
     assert_order(name, solver, limit(name, SOLVERS[solver]))
 
 
-@pytest.mark.sweep(keep=0.5)
+@pytest.mark.sweep(keep=6)
 @rows([solver for solver in ALL if started(solver)])
 def test_order_after_a_runge_kutta_start(name, solver):
     assert_order(name, solver, SOLVERS[solver].order, True)
@@ -105,7 +105,7 @@ def test_order_after_a_runge_kutta_start(name, solver):
 # Noise.
 
 
-@pytest.mark.sweep(keep=0.6)
+@pytest.mark.sweep(keep=8)
 @rows([solver for solver in STOCHASTIC if SOLVERS[solver].order > 0])
 def test_weak_order(name, solver):
     """The covariance after a run on Gaussian data, through the run's linear map: no sampling, no
@@ -220,7 +220,7 @@ def test_bridges_from_the_noisiest_level_to_clean_data(name):
         assert rms(flowsolve.sample(model, solver=solver, **options, **arguments) - end) < 0.02
 
 
-@pytest.mark.sweep(keep=4)
+@pytest.mark.sweep(keep=3)
 @matrices
 @pytest.mark.parametrize(
     ("solver", "order"),

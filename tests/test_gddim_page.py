@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,15 @@ def table(first: str) -> tuple[list[int], dict[str, list[float]]]:
     }
 
 
-def test_eps_rests_while_the_state_moves():
+def test_eps_rests_while_the_state_moves(monkeypatch: pytest.MonkeyPatch):
+    """At fewer times than are drawn."""
     import constant
     import root
 
+    monkeypatch.setattr(constant, "path", partial(constant.path, steps=25))
     for eps, state in constant.changes().values():
         assert eps < 1e-9 and 2.0 < state < 6.0
-    _, eps, turned = root.both()
+    _, eps, turned = root.both(steps=60)
     assert (eps - eps[0]).abs().max() < 1e-9
     assert (turned - turned[0]).norm(dim=1).max() > 1.99 * turned[0].norm()  # round the circle
 
@@ -57,8 +60,10 @@ def test_few_steps():
         ]
 
 
-def test_convergence():
+def test_convergence(request: pytest.FixtureRequest):
     import convergence
+
+    most = 100 if request.config.option.full else 30  # more takes seconds
 
     counts, rows = table("rms error")
     kept = json.loads(convergence.NUMBERS.read_text(encoding="utf-8"))
@@ -67,7 +72,7 @@ def test_convergence():
         drawn = dict(zip(convergence.COUNTS, kept[name], strict=True))
         for n, value in zip(counts, values, strict=True):
             assert drawn.get(n, value) == pytest.approx(value, rel=0.06)  # two digits
-            if n <= 100:  # more takes seconds
+            if n <= most:
                 assert convergence.error(name, n) == pytest.approx(drawn.get(n, value), rel=1e-3)
 
 

@@ -52,7 +52,7 @@ def test_on_digits_ddim_falls_and_auto_needs_an_eighth():
     pytest.importorskip("sklearn")
     from flowsolve.models.data import data
 
-    images, labels = data().held_out[:8], data().held_out_labels[:8]
+    images, labels = data().held_out[:3], data().held_out_labels[:3]
     model = flowsolve.digits(labels)
 
     def error(solver, nfe):

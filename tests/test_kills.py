@@ -32,7 +32,7 @@ import flowsolve
 from flowsolve import cli, pictures
 from flowsolve.models import data, training
 
-kills, seed, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+kills, steps, seed, folder = *map(int, sys.argv[1:4]), Path(sys.argv[4])
 draw, torch_threads = random.Random(seed), torch.set_num_threads(1)
 training.train = partial(training.train, save_every=2)  # of which the command has no option
 data.data(), flowsolve.digits()
@@ -54,7 +54,7 @@ def ended(pid):
 
 
 def train(where):
-    argv = ["train", "-q", "--out", str(where), "--steps", "9"]
+    argv = ["train", "-q", "--out", str(where), "--steps", str(steps)]
     return started(lambda: cli.main(argv))
 
 
@@ -122,11 +122,11 @@ print(json.dumps(found))
 def test_what_is_killed_leaves_whole_files_and_goes_on_to_the_same_bits(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    kills = 30 if request.config.option.full else 3
+    kills, steps = (30, 9) if request.config.option.full else (2, 5)
     seed = request.config.option.sweep_seed
     home = str(Path(flowsolve.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(kills), str(seed), str(tmp_path)],
+        [sys.executable, "-c", KILLS, *map(str, (kills, steps, seed, tmp_path))],
         capture_output=True,
         text=True,
         check=False,

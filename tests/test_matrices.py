@@ -197,7 +197,7 @@ def test_no_root_of_what_is_not_positive(entries):
 # Plans.
 
 
-@pytest.mark.sweep(keep=0.5)
+@pytest.mark.sweep(keep=0.25)
 @pytest.mark.parametrize(("name", "solver"), WORKING)
 def test_saved_loaded_and_sampled_with(solver, name, tmp_path):
     process = MATRIX_PROCESSES[name]

@@ -70,7 +70,7 @@ CALLS = {
 }
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.15)
 @pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["f32", "f64"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CALLS)

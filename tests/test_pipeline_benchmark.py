@@ -29,9 +29,13 @@ def images(tmp_path):
     return tmp_path / "images.npz"
 
 
-def test_the_script_trains_and_makes_its_figures(images, tmp_path, capsys):
+def test_the_script_trains_and_makes_its_figures(images, tmp_path, capsys, monkeypatch):
     from benchmarks import pipeline, pipeline_train
 
+    # A sixteenth of the network, of the same parts.
+    smaller, whole = (8, 16, 16), pipeline_train.network()
+    parts = {**whole.config, "block_out_channels": smaller}
+    monkeypatch.setattr(pipeline_train, "network", lambda size: type(whole).from_config(parts))
     threads, out = torch.get_num_threads(), tmp_path / "pipe"
     try:
         how = ["--data", str(images), "--out", str(out), "--steps", "20", "--batch", "4"]

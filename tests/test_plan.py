@@ -27,7 +27,7 @@ def live(solver):
     return kind(**{field.name: getattr(solver, field.name) for field in fields(solver)})
 
 
-@pytest.mark.sweep(keep=80)
+@pytest.mark.sweep(keep=40)
 @pytest.mark.parametrize("predicts", Parametrization.known)
 @pytest.mark.parametrize("solver", FIXED)
 def test_a_plan_does_what_the_steps_do(solver, predicts):

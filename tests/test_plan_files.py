@@ -29,7 +29,7 @@ def network(process):
     return flowsolve.Denoiser(elementwise, process, "velocity", (3,))
 
 
-@pytest.mark.sweep(keep=0.4)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize("name", FOUR)
 @pytest.mark.parametrize("solver", FIXED)
 def test_saved_loaded_and_sampled_with(solver, name, tmp_path):
@@ -202,7 +202,7 @@ def by_hand(text, model, start, noise):
     return values[last], asked
 
 
-@pytest.mark.sweep(keep=0.4)
+@pytest.mark.sweep(keep=0.2)
 @pytest.mark.parametrize("name", FOUR)
 @pytest.mark.parametrize("solver", FIXED)
 def test_a_plan_can_be_run_by_hand_from_what_is_printed(solver, name):

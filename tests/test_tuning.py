@@ -239,9 +239,13 @@ def test_the_same_seed_is_the_same_plan():
     assert first.plan == second.plan and first.error == second.error
 
 
+@pytest.fixture(scope="module")
+def of_digits():
+    return flowsolve.tune(flowsolve.digits(), 5, effort="search", n=16).plan
+
+
 @pytest.mark.parametrize("told", ["label", "guidance"])
-def test_what_was_fitted_without_a_label_serves_with_it(told):
-    plan = flowsolve.tune(flowsolve.digits(), 5, effort="search").plan
+def test_what_was_fitted_without_a_label_serves_with_it(told, of_digits):
     model = flowsolve.digits(3)
     if told == "guidance":
         model = flowsolve.guided(model, {"label": None}, scale=2.0)
@@ -249,7 +253,7 @@ def test_what_was_fitted_without_a_label_serves_with_it(told):
     truth = flowsolve.sample(model, solver="etd4", grid="logsnr", nfe=100, **run)
     x, auto = (
         flowsolve.sample(model, solver=solver, nfe=nfe, **run)
-        for solver, nfe in ((plan, None), ("auto", 5))
+        for solver, nfe in ((of_digits, None), ("auto", 5))
     )
     assert rmse(x, truth) < rmse(auto, truth)
 

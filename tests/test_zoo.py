@@ -28,7 +28,7 @@ class Counting(torch.nn.Module):
         return elementwise(x, t)
 
 
-@pytest.mark.sweep(keep=0.3)
+@pytest.mark.sweep(keep=0.15)
 @pytest.mark.parametrize("process", ["vp", "discrete", "rectified_flow", "edm"])
 @pytest.mark.parametrize("solver", [*FIXED, *LIVE_BUDGET])
 def test_budget_is_kept_and_used(solver, process):
@@ -64,7 +64,7 @@ def test_budget_is_kept_and_used(solver, process):
             assert len(set(keys)) == len(keys), "asked twice at one point"
 
 
-@pytest.mark.sweep(keep=0.4)
+@pytest.mark.sweep(keep=0.16)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("solver", FIXED)
 def test_finite_and_exact_between_singular_ends(solver, process):
@@ -77,7 +77,7 @@ def test_finite_and_exact_between_singular_ends(solver, process):
         torch.testing.assert_close(x, point.expand(3, 2), rtol=0, atol=1e-9)
 
 
-@pytest.mark.sweep(keep=0.6)
+@pytest.mark.sweep(keep=0.3)
 @pytest.mark.filterwarnings(
     "ignore:Functional iteration did not converge"
 )  # torchdiffeq's own word on implicit_adams
@@ -127,7 +127,7 @@ def test_float32_follows_float64(solver):
         )
 
 
-@pytest.mark.sweep(keep=0.6)
+@pytest.mark.sweep(keep=0.3)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("solver", FIXED)
 def test_half_precision_networks_keep_a_float32_state(solver, dtype):
