@@ -99,7 +99,7 @@ def test_a_refusal_is_not_kept():
 def test_a_long_run_keeps_its_memory(monkeypatch, request):
     """Runs on ever other processes, grids and budgets: what is kept stays below the limit, and so
     does what the process has grown by since the first of them."""
-    count = 10_000 if request.config.getoption("--full") else 500
+    count = 10_000 if request.config.getoption("--full") else 200
     monkeypatch.setattr(caching, "LIMIT", 4 * 2**20)
     draw = random.Random(0)
 

@@ -33,7 +33,7 @@ def undefined(process, predicts):
 
 @processes
 @pytest.mark.parametrize("predicts", Parametrization.known)
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(u=unit, v=unit, seed=st.integers(0, 1000))
 def test_ddim_is_euler_on_the_ode(process, predicts, u, v, seed):
     if abs(u - v) < 1e-3 or undefined(process, predicts):
@@ -51,7 +51,7 @@ def test_ddim_is_euler_on_the_ode(process, predicts, u, v, seed):
 
 @pytest.mark.parametrize("predicts", Parametrization.known)
 @processes
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     u=st.floats(0.0, 1.0), nfe=st.integers(1, 3), seed=st.integers(0, 1000), double=st.booleans()
 )
@@ -96,7 +96,7 @@ def test_a_point_is_recovered_from_any_level(process, predicts, u, nfe, seed, do
 
 
 @processes
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(u=unit, v=unit)
 def test_holding_p_is_the_same_step_in_all_coordinates(process, u, v):
     if abs(u - v) < 1e-3:

@@ -82,7 +82,7 @@ def test_the_integral_has_the_solver_s_order(solver, order):
         times = [model.process.at("flow_time", v).t for v in s]
         return flowsolve.log_likelihood(model, x, solver=solver, grid=times).nats
 
-    coarse, fine, finest = found(40), found(80), found(640)
+    coarse, fine, finest = found(40), found(80), found(320)
     ratio = float((coarse - finest).norm() / (fine - finest).norm())
     assert abs(math.log2(ratio) - order) < 0.45
 

@@ -112,7 +112,7 @@ def test_a_run_that_gets_nowhere_ends_by_itself(solver):
     for nfe in (None, 60):
         calls.clear()
         with pytest.raises(flowsolve.BudgetExceeded) as caught:
-            flowsolve.sample(model, solver=solver, n=2, seed=0, nfe=nfe)
+            flowsolve.sample(model, solver=solver, n=4, seed=0, nfe=nfe)
         error = caught.value
         assert error.nfe == len(calls) == (nfe or 5000)
         assert error.x.isfinite().all() and 0.0 < error.level.t <= 1.0
