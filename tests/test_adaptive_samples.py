@@ -28,6 +28,7 @@ def starts(n, shape, dtype, process):
     return process.start.R @ x
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize(
     ("process", "predicts"),

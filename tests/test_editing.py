@@ -175,6 +175,7 @@ def test_repaint_counts_every_evaluation(nfe, iterations):
     assert len(net.seen) == 2 * iterations + 1
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("process", [VP, RF, flowsolve.EDM()], ids=["vp", "rf", "edm"])
 def test_resampling_harmonises(process):
     """One iteration misses the mean of the hidden entry given the others; more come nearer."""
@@ -263,6 +264,7 @@ def component(model: exact.Mixture, x: Tensor) -> Tensor:
     return (model.law.log_weights - 0.5 * d / c - c.log()).softmax(1)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("name", ["rectified_flow", "vp", "edm"])
 def test_smc_finds_the_weights(name):
     """The issue's target is 0.02 of them, which no denoiser of a posterior reaches here."""

@@ -42,7 +42,9 @@ def names(pytester, monkeypatch):
     def collect(*arguments, keep=15):
         pytester.makeini("[pytest]\nmarkers =\n  sweep(keep)\n  slow\n")
         pytester.makepyfile(SWEEP.format(keep=keep))
-        result = pytester.runpytest_inprocess("-p", "xdist", "-p", "sweeps", "-v", "-n0", *arguments)
+        result = pytester.runpytest_inprocess(
+            "-p", "xdist", "-p", "sweeps", "-v", "-n0", *arguments
+        )
         assert result.ret == 0
         return {word for line in result.outlines for word in line.split() if "::" in word}
 

@@ -71,6 +71,7 @@ def test_states_of_any_shape(shape, dtype):
     torch.testing.assert_close(found.bits(0.125), bits, rtol=1e-14, atol=0)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("solver", "order"), [("flow_heun", 2), ("vpc2", 3), ("rk4", 4)])
 def test_the_integral_has_the_solver_s_order(solver, order):
     model = law(flowsolve.VP.cosine())
@@ -87,6 +88,7 @@ def test_the_integral_has_the_solver_s_order(solver, order):
     assert abs(math.log2(ratio) - order) < 0.45
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("solver", ["scipy:DOP853", "dopri8", "adaptive", "auto"])
 def test_every_kind_of_solver_works(solver):
     model = law(RF)

@@ -417,6 +417,7 @@ def test_the_models_on_matrices_are_as_described(name):
     torch.testing.assert_close(x, double, rtol=0, atol=1e-3)
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("name", MATRICES)
 def test_the_card_s_figures_of_the_models_on_matrices(name):
     labels = torch.arange(SAMPLES) % 10

@@ -71,6 +71,7 @@ def run_of(post, model: exact.Gaussian, solver: str, nfe: int) -> tuple[Tensor, 
     return ends[0], (ends[1:] - ends[0]).T, first
 
 
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("noise", [0.1, 0.01])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FEW)
@@ -187,6 +188,7 @@ def test_a_posterior_of_a_posterior_is_that_of_both():
     torch.testing.assert_close(both(x, level).x0, expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("noise", [0.3, 0.1, 0.01])
 @pytest.mark.parametrize("solver", ["ddpm", "auto"])
 def test_a_network_is_no_exact_mean_and_stays_in_bounds(solver, noise):

@@ -176,6 +176,7 @@ def test_huge_options_are_right_or_refused():
         flowsolve.sample(model, solver="euler_maruyama", lam=1e300, seed=0)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("relative", [1e-15, 1e-14, 1e-12, 1e-9])
 @pytest.mark.parametrize("process", ["vp", "discrete", "edm"])
 def test_short_spans_hold_the_state(process, relative):

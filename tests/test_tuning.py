@@ -49,6 +49,7 @@ def rmse(x, truth):
 # What a plan is
 
 
+@pytest.mark.sweep(keep=48)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_every_deterministic_plan_is_levels_and_weights(name, process):
