@@ -132,7 +132,7 @@ def table(found: dict[str, Any]) -> list[str]:
         ("onto this machine's disk", f"{found['disk'] / 1e6:.0f} MB a second"),
         ("checksums", f"{found['check'] / 1e9:.1f} GB a second"),
     ]
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return ["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
 
 
 #: Samples, shape, and the seconds of an evaluation that are assumed.
