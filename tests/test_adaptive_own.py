@@ -140,6 +140,7 @@ def test_what_is_left_is_cut_in_the_middle():
         )
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("process", ["vp", "cosine", "discrete", "ve", "edm", "rectified_flow"])
 def test_error_is_proportional_to_the_tolerance(process):
     """Over the whole run, from the process's start (pure noise included) to its t_min: between 0.1

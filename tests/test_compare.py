@@ -518,6 +518,7 @@ def test_what_is_finished_is_written(
         assert sorted(p.name for p in Path().iterdir()) == ["b.png", "compare.png"]
 
 
+@pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("name", MATRIX_PROCESSES)
 def test_the_reference_where_a_and_r_are_matrices(name):
     model = matrix_mixture(name)

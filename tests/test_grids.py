@@ -25,6 +25,7 @@ def times(grid, process, n, **ends):
     )
 
 
+@pytest.mark.sweep(keep=60)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("grid", GRIDS)
 @settings(max_examples=15)

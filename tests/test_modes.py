@@ -48,6 +48,7 @@ def start_of(process):
     return process.t_max * (0.9 - 1e-4 * next(fresh))
 
 
+@pytest.mark.sweep(keep=60)
 @modes
 @pytest.mark.parametrize(
     ("name", "solver"), [(name, solver) for name, (*_, all_) in RUNS.items() for solver in all_]

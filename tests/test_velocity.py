@@ -82,6 +82,7 @@ def test_it_says_what_the_posterior_mean_is(process, path):
         torch.testing.assert_close(level.A @ prediction.x0 + level.R @ prediction.eps, r * x)
 
 
+@pytest.mark.sweep(keep=12)
 @paths
 @pytest.mark.parametrize(("solver", "order"), [("ab3", 3), ("heun", 2), ("dpmpp2m", 2)])
 def test_order_to_the_closed_form(process, path, solver, order):
