@@ -6,9 +6,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -351,12 +353,29 @@ def test_ray_makes_the_shards_that_are_missing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_ray_itself(tmp_path):
+    """With a worker that is killed: Ray starts another, and the files are the same."""
     ray = pytest.importorskip("ray")
+    killed: list[int] = []
+
+    def kill():
+        while not killed:
+            time.sleep(0.1)
+            done = tmp_path / "ray" / "done"
+            if done.is_dir() and len(list(done.iterdir())) > 3:
+                found = ["pgrep", "-f", "ray::MapWorker"]
+                run = subprocess.run(found, capture_output=True, text=True, check=False)
+                for pid in run.stdout.split()[:1]:
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed.append(int(pid))
+
+    threading.Thread(target=kill, daemon=True).start()
+    how = {"nfe": 10, "shard": 20}
     try:
-        flowsolve.generate(pair, 40, tmp_path / "ray", ray=True, workers=2, **HOW)
+        flowsolve.generate(flowsolve.digits, 1000, tmp_path / "ray", ray=True, workers=2, **how)
     finally:
         ray.shutdown()
-    flowsolve.generate(pair, 40, tmp_path / "one", **HOW)
+    assert killed
+    flowsolve.generate(flowsolve.digits, 1000, tmp_path / "one", **how)
     assert files(tmp_path / "one") == files(tmp_path / "ray")
 
 
