@@ -122,7 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
     trained: Any = done.model.net
     half = {k: v.half().cpu() for k, v in trained.state_dict().items()}
     torch.save(half, given.out / f"{given.name}.pt")
-    before, last = done.losses.double().chunk(5)[3:]
+    fifth = max(1, len(done.losses) // 5)
+    before, last = (done.losses.double()[-k * fifth :][:fifth] for k in (2, 1))
     said = {
         "images": len(x),
         "steps": done.steps,

@@ -71,11 +71,13 @@ def test_overhead_on_a_gpu(full: bool, report: Report) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_run_does_not_wait_for_the_device(solver: str) -> None:
-    """Not once between its first evaluation and its last; torch raises if it would."""
+def test_a_run_does_not_wait_for_the_device(solver: str, dtype: torch.dtype) -> None:
+    """Not once between its first evaluation and its last, with a network in half precision
+    neither; torch raises if it would."""
     shape, last = SHAPES["16x3x32x32"], 11
-    ready = torch.randn(shape, device="cuda")
+    ready = torch.randn(shape, device="cuda", dtype=dtype)
     calls = []
 
     def net(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -83,10 +85,10 @@ def test_a_run_does_not_wait_for_the_device(solver: str) -> None:
         torch.cuda.set_sync_debug_mode("error" if len(calls) % (last + 1) else "default")
         return ready
 
-    model = flowsolve.Denoiser(net, flowsolve.VP(), "eps", shape[1:])
-    start = torch.randn(shape, device="cuda")
+    model = flowsolve.Denoiser(net, flowsolve.VP(), "eps", shape[1:], dtype=dtype)
+    start, z = torch.randn(shape, device="cuda"), ready.float()
     try:
-        x = flowsolve.sample(model, solver=solver, nfe=last + 1, start=start, noise=lambda k: ready)
+        x = flowsolve.sample(model, solver=solver, nfe=last + 1, start=start, noise=lambda k: z)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len(calls) == last + 1 and torch.isfinite(x).all()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -102,13 +104,36 @@ def test_parts_leave_no_shard_out_and_none_twice():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for a rank in /proc")
 def test_torchrun_makes_the_same_files(tmp_path):
-    command = ["-m", "flowsolve", "generate", "-n", "60", "--nfe", "4", "--shard", "16", "--out"]
+    """After a rank was killed, too: torchrun ends the others, and the same command goes on."""
+    command = ["-m", "flowsolve", "generate", "-n", "900", "--nfe", "10", "--shard", "16", "--out"]
     subprocess.run([sys.executable, *command, "one"], cwd=tmp_path, check=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    run = [*torchrun, "--nproc-per-node", "2", *command, "two"]
-    subprocess.run(run, cwd=tmp_path, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    how = {"cwd": tmp_path, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    run = subprocess.Popen([*torchrun, "--nproc-per-node", "2", *command, "two"], **how)
+    until = time.monotonic() + 90
+    while len([*tmp_path.glob("two/done/*.json")]) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    os.kill(rank_of(run.pid, 1), signal.SIGKILL)
+    assert run.wait(60) != 0
+    assert 4 <= len([*tmp_path.glob("two/done/*.json")]) < 57
+    again = [*torchrun, "--nproc-per-node", "2", *command, "two"]
+    subprocess.run(again, check=True, **how)
     assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
+def rank_of(parent, rank):
+    """The process that torchrun started as this rank."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            above = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            said = (place / "environ").read_bytes().split(b"\0")
+        except (OSError, IndexError):
+            continue
+        if above == parent and f"RANK={rank}".encode() in said:
+            return int(place.name)
+    raise AssertionError("no such rank")
 
 
 def test_the_same_call_again_makes_nothing(tmp_path, monkeypatch):

@@ -36,8 +36,8 @@ models models.data models.files models.unet models.preconditioned models.recipes
 models.training models.digits models.fashion models.quality
 comparison.rows comparison.result comparison.figures comparison.measure comparison
 tuning.rows tuning.problem tuning.search tuning.fitting tuning.tune tuning.figure tuning
-bulk.formats bulk.folder bulk.tables bulk.shards bulk.engines bulk.fingerprint bulk.settings
-bulk.generating bulk.reading bulk
+bulk.samples bulk.formats bulk.folder bulk.tables bulk.shards bulk.engines bulk.fingerprint
+bulk.settings bulk.generating bulk.reading bulk
 integrations.diffusers.classes integrations.diffusers.clocks integrations.diffusers.read
 integrations.diffusers.levels
 integrations.diffusers.laying integrations.diffusers.stepping integrations.diffusers.scheduler

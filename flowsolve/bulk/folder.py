@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 from ..errors import refused
 from ..output import alone, write
-from .formats import FORMATS, Format
+from .formats import FORMATS
+from .samples import Format
 
 MANIFEST, DONE = "manifest.json", "done"
 HEAD = {"format": "flowsolve samples", "version": 1}

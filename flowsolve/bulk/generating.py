@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from ..checked import Count, OneSeed, checked
 from ..checks import AnyGrid, AnySolver
+from ..readers import Later
 from ..sampling import DEFAULT_SOLVER
 from ..starts import Number, Samples
 from .engines import bar_of, by_processes, by_ray, check_workers, part_here
 from .folder import Folder, Part
 from .settings import Wanted, begin
 from .shards import Factory, Job, work
+
+#: A table, in memory or in a file.
+Conditions = Annotated[Mapping[str, Any] | os.PathLike[str] | str, Later("table_of")]
 
 
 class Generated(NamedTuple):
@@ -43,7 +48,7 @@ def generate(
     n: Samples | None = None,
     out: os.PathLike[str] | str = "samples",
     *,
-    conditions: Any = None,
+    conditions: Conditions | None = None,
     solver: AnySolver = DEFAULT_SOLVER,
     nfe: Count | None = None,
     grid: AnyGrid = None,

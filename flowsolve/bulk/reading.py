@@ -12,7 +12,7 @@ import torch
 
 from ..checked import Count, OneSeed, checked
 from .folder import Folder
-from .formats import Samples
+from .samples import Samples
 from .settings import solving
 from .shards import Factory, Job, Maker
 from .tables import Table

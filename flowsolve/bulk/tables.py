@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..conditioning import Picked, Rows
 from ..errors import refused, require
-from .formats import Column
+from .samples import Column
 
 KINDS = (".csv", ".parquet", ".npz", ".npy")
 EXPECTED = "a table (.csv with a head, .parquet, .npz, .npy) or a mapping of names to arrays"
