@@ -223,6 +223,7 @@ def test_too_much_eta_is_an_error_not_a_nan():
             flowsolve.sample(model, solver="ddim", eta=bad)
 
 
+@pytest.mark.sweep(keep=12)
 @processes
 @pytest.mark.parametrize("solver", ["ddim", "heun", "ab3"])
 def test_encode_and_decode(process, solver):

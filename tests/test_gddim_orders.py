@@ -90,7 +90,7 @@ def limit(name, rule):
     return min(rule.order, 2 + bool(getattr(rule, "corrector", None) or started_with))
 
 
-@pytest.mark.sweep(keep=16)
+@pytest.mark.sweep(keep=12)
 @rows(DETERMINISTIC)
 def test_order(name, solver):
     assert_order(name, solver, limit(name, SOLVERS[solver]))
@@ -127,6 +127,7 @@ def covariance_error(name, process, shape, solver, n, **options):
     return float((got - exactly).abs().max() / exactly.abs().max())
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("lam", [0.5, 1.0, 1.7])
 @matrices
 def test_weak_order_of_gddim(name, lam):
@@ -210,6 +211,7 @@ def test_bridges_end_where_our_solvers_do(name, solver):
     assert rms(solution.x - ours) < room and rms(solution.x - end) < room
 
 
+@pytest.mark.sweep(keep=1)
 @matrices
 def test_bridges_from_the_noisiest_level_to_clean_data(name):
     model = matrix_mixture(name)
@@ -220,7 +222,7 @@ def test_bridges_from_the_noisiest_level_to_clean_data(name):
         assert rms(flowsolve.sample(model, solver=solver, **options, **arguments) - end) < 0.02
 
 
-@pytest.mark.sweep(keep=3)
+@pytest.mark.sweep(keep=2)
 @matrices
 @pytest.mark.parametrize(
     ("solver", "order"),

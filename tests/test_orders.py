@@ -80,7 +80,7 @@ def slope(solver: str, process: str, grid: str, odd: int) -> float:
     return math.log2(errors[0] / errors[-1]) / (len(budgets) - 1)
 
 
-@pytest.mark.sweep(keep=24)
+@pytest.mark.sweep(keep=16)
 @pytest.mark.parametrize(("process", "grid"), COLUMNS)
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_order(solver, process, grid):
