@@ -306,6 +306,18 @@ def test_an_error_in_a_worker_is_the_caller_s(tmp_path):
     assert isinstance(cause, engines.Remote) and cause.abroad and "in buggy" in str(cause)
 
 
+@pytest.mark.slow
+def test_an_error_with_a_large_state_comes_through(tmp_path):
+    """More than a pipe holds."""
+    with pytest.raises(flowsolve.NonFiniteError) as found:
+        flowsolve.generate(large, 128, tmp_path, workers=2, nfe=2)
+    assert found.value.x.shape == (64, 3, 64, 64)
+
+
+def large():
+    return flowsolve.Denoiser(lambda x, t: x * float("nan"), flowsolve.VP(), "x0", (3, 64, 64))
+
+
 def broken():
     return flowsolve.Denoiser(buggy, flowsolve.VP(), shape=(2,))
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
+import pickle
 import sys
+import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +21,7 @@ from typing import Any
 import torch
 
 from ..errors import abroad, refused, require
+from ..output import write
 from .folder import Folder, Part
 from .shards import Job, Maker, missing
 
@@ -75,10 +80,13 @@ class Bar:
     """Progress in samples, of all processes that fill a folder."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.bar = path, None
+        self.path, self.bar, self.drawn = path, None, -math.inf
 
     def show(self, more: int = 0) -> None:
         """Draw it: what is in the folder, and ``more`` samples that are made but not there yet."""
+        if time.monotonic() < self.drawn + OFTEN:  # there may be many thousand files to count
+            return
+        self.drawn = time.monotonic()
         if self.bar is None:
             try:
                 folder = Folder(self.path)
@@ -93,6 +101,7 @@ class Bar:
 
     def close(self) -> None:
         if self.bar is not None:
+            self.drawn = -math.inf
             self.show()
             self.bar.close()
 
@@ -116,37 +125,37 @@ def by_processes(target: Callable[[Part], None], workers: int, path: Path, progr
     """
     from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-    errors = multiprocessing.get_context("spawn").SimpleQueue()
     threads = max(1, torch.get_num_threads() // workers)
-    arguments = (target, workers, threads, errors)
-    running = start_processes(
-        _child, arguments, workers, join=False, daemon=True, start_method="spawn"
-    )
-    assert running is not None
     logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # we say it ourselves
-    try:
-        with bar_of(path, progress) as show:
-            while not running.join(OFTEN):
-                show(0)
-    except ProcessExitedException as exit:
-        if not errors.empty():
-            error, *where = errors.get()
-            raise error from Remote(*where)
-        name = exit.signal_name or f"status {exit.exit_code}"
-        raise RuntimeError(
-            f"worker {exit.error_index} of {workers} was ended ({name}); what is finished stays, "
-            "and the same call goes on"
-        ) from None
-    finally:
-        processes: list[Any] = running.processes
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+    with tempfile.TemporaryDirectory() as errors:
+        arguments = (target, workers, threads, errors)
+        running = start_processes(
+            _child, arguments, workers, join=False, daemon=True, start_method="spawn"
+        )
+        assert running is not None
+        try:
+            with bar_of(path, progress) as show:
+                while not running.join(OFTEN):
+                    show(0)
+        except ProcessExitedException as exit:
+            for said in Path(errors).glob("*.pickle"):  # the first to fail ended the others
+                error, *where = pickle.loads(said.read_bytes())
+                raise error from Remote(*where)
+            name = exit.signal_name or f"status {exit.exit_code}"
+            raise RuntimeError(
+                f"worker {exit.error_index} of {workers} was ended ({name}); what is finished "
+                "stays, and the same call goes on"
+            ) from None
+        finally:
+            processes: list[Any] = running.processes
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join()
 
 
 def _child(
-    rank: int, target: Callable[[Part], None], workers: int, threads: int, errors: Any
+    rank: int, target: Callable[[Part], None], workers: int, threads: int, errors: str
 ) -> None:
     threading.Thread(target=_orphaned, daemon=True).start()
     torch.set_num_threads(threads)
@@ -156,9 +165,12 @@ def _child(
     except Exception as error:
         where = traceback.format_exc(), abroad(error) is not None
         try:
-            errors.put((error, *where))
+            content = pickle.dumps((error, *where))
+            pickle.loads(content)
         except Exception:  # one that cannot be pickled
-            errors.put((RuntimeError(f"{type(error).__name__}: {error}"), *where))
+            content = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), *where))
+        # In a file: an error may have a state with it, and a pipe would be full.
+        write(Path(errors) / f"{rank}.pickle", lambda file: file.write(content))
         sys.exit(1)
 
 
