@@ -5,8 +5,9 @@
 
 Of each page: no error in the console, no request that leaves, nothing that sticks out and cannot
 be scrolled to, no markup left as text, every picture described; on four pages axe finds nothing
-serious; and every control of the explorer changes its picture and its address. Needs Debian's
-chromium and the packages playwright and axe-playwright-python (pip install -e '.[browser]').
+serious; every control of the explorer changes its picture and its address; what people look for is
+found. Needs Debian's chromium and the packages playwright and axe-playwright-python (pip install -e
+'.[browser]').
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from pathlib import Path
 from typing import Any
 
 WIDTHS = (1280, 390)
+#: What people look for.
+SEARCHED = ("guidance", "classifier-free", "FID", "interpolation", "slerp", "glossary", "ddim",
+            "generalized_steps")  # fmt: skip
 DARK = ("index", "learn/ode", "explore", "solvers")
 CHROMIUM = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome")
 #: What a browser knows of a page, in the page's own words.
@@ -58,6 +62,7 @@ def serve(folder: Path) -> http.server.ThreadingHTTPServer:
 
     handler = functools.partial(Quiet, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda request, client: None  # of a page that was left before its end
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -120,6 +125,23 @@ def _state(page: Any) -> tuple[str, str]:
     return page.evaluate("[document.querySelector('.explorer').innerHTML, location.hash]")
 
 
+def searched(browser: Any, base: str) -> Iterator[str]:
+    """A search for what people look for finds a page that explains, before the API."""
+    page = browser.new_page()
+    for word in SEARCHED:
+        page.goto(f"{base}search.html?q={word}")
+        links = page.locator("#search-results li a")
+        try:
+            links.first.wait_for(timeout=10_000)
+        except Exception:  # playwright's timeout
+            yield f"a search for {word} finds nothing"
+            continue
+        first = [link.get_attribute("href") or "" for link in links.all()[:3]]
+        if all(href.startswith("api/") for href in first):
+            yield f"a search for {word} finds {', '.join(first)} first"
+    page.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -149,6 +171,7 @@ def main() -> int:
             for what in look(browser, base, name, width, scheme, axe):
                 wrong.append(f"{name}, {width} px, {scheme}: {what}")
         wrong += explore(browser, base)
+        wrong += searched(browser, base)
         browser.close()
     server.shutdown()
     for line in wrong:
