@@ -27,6 +27,8 @@ from torch import Tensor, nn
 
 import flowsolve
 
+from .timing import on_device
+
 RESULTS = Path(__file__).parent / "results" / "gpu_runs.json"
 NFE, ROUNDS = 10, 9
 OURS = ("ddim", "unipc3", "auto", "ddpm")
@@ -85,13 +87,7 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
         begin = time.process_time()
         work()
         return time.process_time() - begin
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    work()
-    end.record()
-    torch.cuda.synchronize()
-    return 1e-3 * begin.elapsed_time(end)
+    return on_device(work)
 
 
 def theirs(net: Plain, name: str, x: Tensor, dtype: torch.dtype) -> Callable[[], Tensor]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from report import Report
-from timing import ROUNDS, Spread, spread
+from timing import ROUNDS, Spread, on_device, spread
 
 import flowsolve
 
@@ -20,17 +20,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 SHAPES = {"16x3x32x32": (16, 3, 32, 32), "64x3x256x256": (64, 3, 256, 256)}
 SOLVERS = ("ddim", "ddpm", "ab3", "etd3", "unipc3", "auto")
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Time on the device's clock."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    work()
-    end.record()
-    torch.cuda.synchronize()
-    return 1e-3 * begin.elapsed_time(end)
 
 
 def ratios(shape: tuple[int, ...], nfe: int, rounds: int) -> dict[str, Spread]:
@@ -53,9 +42,9 @@ def ratios(shape: tuple[int, ...], nfe: int, rounds: int) -> dict[str, Spread]:
         work()  # warm
     found: dict[str, list[float]] = {solver: [] for solver in SOLVERS}
     for _ in range(rounds):
-        unit = min(seconds(floor) for _ in range(3))
+        unit = min(on_device(floor) for _ in range(3))
         for solver, work in runs.items():
-            found[solver].append(min(seconds(work) for _ in range(3)) / unit)
+            found[solver].append(min(on_device(work) for _ in range(3)) / unit)
     return {solver: spread(values) for solver, values in found.items()}
 
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+
 ROUNDS = 5
 K = TypeVar("K", bound=Hashable)
 
@@ -56,3 +58,14 @@ def python_loop() -> None:
     terms = {k: 1.0 + 0.001 * k for k in range(20)}
     for _ in range(1000):
         terms = {k: math.exp(-c) * c + 0.5 for k, c in terms.items()}
+
+
+def on_device(work: Callable[[], Any]) -> float:
+    """Seconds on the CUDA device's own clock."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return 1e-3 * begin.elapsed_time(end)

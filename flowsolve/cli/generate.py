@@ -64,14 +64,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
     add("--solver", default="auto", metavar="NAME", help="one of `flowsolve solvers`, or auto")
     add("--nfe", type=options.positive, metavar="N", help="evaluations at most (default: 20)")
     add("--grid", metavar="NAME", help="where the noise levels lie (default: the solver's own)")
-    add(
-        "--option",
-        type=options.option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any option of the solver; may be repeated",
-    )
+    options.add_option(add)
     options.add_seed(add, "sample number i depends on S and i alone")
     add("--first", type=int, default=0, metavar="I", help="number of the first (default: 0)")
     add(

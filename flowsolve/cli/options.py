@@ -78,6 +78,18 @@ def add_seed(add: Callable[..., Any], text: str) -> None:
     add("--seed", type=seed, default=0, metavar="S", help=f"{text} (default: 0)")
 
 
+def add_option(add: Callable[..., Any]) -> None:
+    """Options of the solver that have no argument of their own."""
+    add(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any option of the solver; may be repeated",
+    )
+
+
 def add_solving(add: Callable[..., Any]) -> None:
     """Which solver goes up and down the ODE, and how finely."""
     add("--solver", default="auto", metavar="NAME", help="a deterministic one (default: auto)")
@@ -88,14 +100,7 @@ def add_solving(add: Callable[..., Any]) -> None:
         help="evaluations of the network in each direction (default: 20)",
     )
     add("--grid", metavar="NAME", help="where the noise levels lie (default: the solver's own)")
-    add(
-        "--option",
-        type=option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any option of the solver; may be repeated",
-    )
+    add_option(add)
 
 
 def solving(arguments: argparse.Namespace, process: Any) -> dict[str, Any]:

@@ -62,14 +62,7 @@ def add_arguments(add: Callable[..., Any]) -> None:
         "(default: the process's own)",
     )
     add("--eta", type=float, metavar="E", help="noise of the DDIM family: 0 deterministic, 1 DDPM")
-    add(
-        "--option",
-        type=options.option,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="any option of the solver; may be repeated",
-    )
+    options.add_option(add)
     add_guidance(add)
     add(
         "--batch-size",
