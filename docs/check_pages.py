@@ -4,7 +4,7 @@
     python docs/check_pages.py docs/_build/html --few    # some of them
 
 Of each page: no error in the console, no request that leaves, nothing that sticks out and cannot
-be scrolled to, no markup left as text, every picture described; on four pages axe finds nothing
+be scrolled to, no markup left as text, every picture described; on some pages axe finds nothing
 serious; every control of the explorer changes its picture and its address; what people look for is
 found. Needs Debian's chromium and the packages playwright and axe-playwright-python (pip install -e
 '.[browser]').
@@ -23,10 +23,16 @@ from pathlib import Path
 from typing import Any
 
 WIDTHS = (1280, 390)
+PLANE = "explore#view=plane"
+DARK = ("index", "learn/ode", "explore", PLANE, "solvers")
+#: What the explorer's tabs have to choose from.
+CONTROLS = {
+    "line": "data process solver grid eta n path",
+    "plane": "process solver grid eta n level",
+}
 #: What people look for.
 SEARCHED = ("guidance", "classifier-free", "FID", "interpolation", "slerp", "glossary", "ddim",
             "generalized_steps")  # fmt: skip
-DARK = ("index", "learn/ode", "explore", "solvers")
 CHROMIUM = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome")
 #: What a browser knows of a page, in the page's own words.
 STICKS_OUT = """() => {
@@ -77,7 +83,8 @@ def look(browser: Any, base: str, name: str, width: int, scheme: str, axe: Any) 
         "request",
         lambda r: None if r.url.startswith((base, "data:")) else said.append(f"asks for {r.url}"),
     )
-    page.goto(f"{base}{name}.html")
+    name, _, address = name.partition("#")
+    page.goto(f"{base}{name}.html#{address}" if address else f"{base}{name}.html")
     yield from said
     if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
         yield "the page is wider than the window"
@@ -93,32 +100,58 @@ def look(browser: Any, base: str, name: str, width: int, scheme: str, axe: Any) 
 
 
 def explore(browser: Any, base: str) -> Iterator[str]:
-    """Every control of the explorer changes the picture and the address."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.goto(f"{base}explore.html")
-    controls = page.locator(".explorer select, .explorer input[type=range]")
-    if controls.count() < 6:
-        yield f"the explorer has {controls.count()} controls"
-    for k in range(controls.count()):
-        control = controls.nth(k)
-        name = control.get_attribute("name") or control.get_attribute("id")
-        if not control.is_enabled():
-            continue
+    """Every control of the explorer, on both tabs, changes the picture and the address; so does a
+    link from a chapter; and Play shows a step at a time to whom motion is too much."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000}, reduced_motion="reduce")
+    for view, expected in CONTROLS.items():
+        page.goto(f"{base}explore.html")
+        if view == "plane":
+            page.locator("[role=tab][aria-selected=true]").press("ArrowRight")
+        shown = page.locator("[role=tabpanel]:visible")
+        focus = page.evaluate("document.activeElement.id")
+        if shown.count() != 1 or shown.get_attribute("id") != f"explorer-{view}":
+            yield f"the explorer's tab {view} does not show its picture"
+        if view == "plane" and focus != "explorer-tab-plane":
+            yield f"an arrow key moves from tab to tab, but the focus to {focus!r}"
+        controls = page.locator(".explorer :is(select, input[type=range]):visible")
+        names = [controls.nth(k).get_attribute("name") for k in range(controls.count())]
+        if {*names} != {*expected.split()}:
+            yield f"the explorer's {view} has the controls {names}; expected {expected}"
+        for k in reversed(range(len(names))):  # η before the solver, as it is ddim's
+            if not controls.nth(k).is_enabled() or not _changes(page, controls.nth(k)):
+                yield f"the explorer's {names[k]} does not change the picture or the address"
         before = _state(page)
-        if control.evaluate("e => e.tagName") == "SELECT":
-            options = control.evaluate(
-                "e => [...e.options].filter(o => !o.disabled).map(o => o.value)"
-            )
-            other = next(o for o in options if o != control.input_value())
-            control.select_option(other)
-        else:
-            low, now = control.get_attribute("min"), control.input_value()
-            control.focus()
-            control.press("ArrowRight" if now == low else "ArrowLeft")
-        after = _state(page)
-        if before[0] == after[0] or before[1] == after[1]:
-            yield f"the explorer's {name} does not change the picture or the address"
+        page.locator("[data-play]").click()
+        if before[0] == _state(page)[0]:
+            yield f"the explorer's Play does not change the {view}"
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 844})
+        for selector in ("[data-noise] circle.asked", "[data-plane] circle.point"):
+            address = "#view=plane" if "plane" in selector else "#path=4"
+            page.goto(f"{base}index.html")
+            page.goto(f"{base}explore.html{address}")
+            if not page.locator(selector).count():
+                yield f"the explorer at {width} px has no {selector}"
+    page.goto(f"{base}learn/stochastic.html")
+    page.get_by_text("See this picture").click()
+    page.wait_for_url("**/explore.html#*")
+    if page.locator("[name=eta]").input_value() != "1":
+        yield "the link of learn/stochastic does not set the explorer's controls"
     page.close()
+
+
+def _changes(page: Any, control: Any) -> bool:
+    """Whether another choice changes both the picture and the address."""
+    before = _state(page)
+    if control.evaluate("e => e.tagName") == "SELECT":
+        options = control.evaluate("e => [...e.options].filter(o => !o.disabled).map(o => o.value)")
+        control.select_option(next(o for o in options if o != control.input_value()))
+    else:
+        low, now = control.get_attribute("min"), control.input_value()
+        control.focus()
+        control.press("ArrowRight" if now == low else "ArrowLeft")
+    after = _state(page)
+    return before[0] != after[0] and before[1] != after[1]
 
 
 def _state(page: Any) -> tuple[str, str]:
@@ -158,6 +191,7 @@ def main() -> int:
         if not {"_modules", "_static"} & set(path.parts)
     )
     pages = [name for name in pages if name not in ("genindex", "search", "py-modindex")]
+    pages.append(PLANE)
     server, wrong = serve(asked.folder), list[str]()
     base = f"http://127.0.0.1:{server.server_port}/"
     arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]

@@ -1,19 +1,26 @@
 // The page "What does a step hold?": draws runs of stored plans. The data are the JSON that
-// docs/_ext/explorer_data.py made for it; everything is in x̄ = x/A and σ̄ = R/A, and the left
+// docs/_ext/explorer.py wrote into the page; everything is in x̄ = x/A and σ̄ = R/A, and the left
 // panel is its image in x and t.
 "use strict";
 
 const Explorer = (() => {
-  const {denoise, play, unpack} = typeof module === "object" ? require("./explorer_player.js") : Player;
+  const inNode = typeof module === "object";
+  const {denoise, play, goal, unpack} = inNode ? require("./explorer_player.js") : Player;
+  const {runs: planeRuns, meanError: planeError} = inNode ? require("./explorer_plane.js") : Plane;
+  const {WIDTH, HEIGHT, FRAME, across, upward, line, circle, minus, ticks, framed, sofar} = inNode ? require("./explorer_svg.js") : Svg;
 
   // ---- The state of the page, and its hash -------------------------------------------------
 
-  const initial = {data: "two", process: "vp", solver: "ddim", n: "4", grid: "logistic", eta: "0", path: "4"};
+  const initial = {view: "line", data: "two", process: "vp", solver: "ddim", n: "4", grid: "logistic", eta: "0", path: "4", level: "last"};
+
+  // What a picture depends on, and so what its address holds.
+  const SHARED = ["process", "solver", "n", "grid", "eta"];
+  const KEYS = {line: ["data", ...SHARED, "path"], plane: ["view", ...SHARED, "level"]};
 
   const choices = (D) => ({
-    data: Object.keys(D.data), process: Object.keys(D.processes), solver: D.solvers,
+    view: Object.keys(KEYS), data: Object.keys(D.data), process: Object.keys(D.processes), solver: D.solvers,
     n: D.counts.map(String), grid: Object.keys(D.grids), eta: D.etas.map(String),
-    path: D.starts.map((_, i) => String(i + 1)),
+    path: D.starts.map((_, i) => String(i + 1)), level: [...D.sigmas.slice(0, -1).map((_, k) => String(k)), "last"],
   });
 
   // What a hash says; what it does not say, or says wrongly, is as at the beginning.
@@ -24,15 +31,15 @@ const Explorer = (() => {
     return state;
   }
 
-  const hashOf = (state) => "#" + new URLSearchParams(state);
+  const hashOf = (state) => "#" + new URLSearchParams(KEYS[state.view].map((key) => [key, state[key]]));
 
   // ---- Runs ------------------------------------------------------------------------------------
 
   const own = (solver) => solver === "auto"; // brings its own grid
   const etaOf = ({solver, eta}) => (solver === "ddim" ? eta : "0");
 
-  function planName({solver, process, grid}) {
-    if (own(solver)) return `auto ${process}`;
+  function planName({view, solver, process, grid}) {
+    if (own(solver)) return `auto ${process}${view === "plane" ? " plane" : ""}`;
     return grid === "uniform" ? `uniform ${process}` : grid;
   }
 
@@ -40,6 +47,7 @@ const Explorer = (() => {
   function runs(D, state) {
     const stored = D.plans[planName(state)][`${state.solver} ${etaOf(state)}`];
     const program = unpack(D, stored[D.counts.indexOf(+state.n)]);
+    if (state.view === "plane") return planeRuns(D, program);
     return D.starts.map((z, i) => play(program, D.top * z, D.data[state.data], D.noises.map((draw) => draw[i])));
   }
 
@@ -57,7 +65,7 @@ const Explorer = (() => {
     const down = [], up = [];
     run.states.slice(1).forEach((to, k) => {
       const from = run.states[k], s = from.level.R, t = to.level.R;
-      const [end, x] = "before" in to ? [Math.sqrt(Math.max(0, t * t - to.spread ** 2)), to.before] : [t, to.x];
+      const {sigma: end, x} = goal(to);
       const between = D.sigmas.filter((sigma) => sigma < s && sigma > end);
       down.push([[s, from.x], ...between.map((v) => [v, x + ((from.x - x) * (v - end)) / (s - end)]), [end, x]]);
       if ("before" in to) up.push([[end, x], [t, to.x]]);
@@ -75,39 +83,12 @@ const Explorer = (() => {
 
   // ---- Pictures --------------------------------------------------------------------------------
 
-  const WIDTH = 360, HEIGHT = 290, FRAME = {left: 50, right: 352, top: 8, bottom: 246}, INSET = 8;
-  const scale = (from, to, a, b) => (v) => a + ((v - from) / (to - from)) * (b - a);
-  const across = (from, to) => scale(from, to, FRAME.left + INSET, FRAME.right - INSET);
-  const upward = (from, to) => scale(from, to, FRAME.bottom - INSET, FRAME.top + INSET);
-  const line = (points, kind) =>
-    `<path class="${kind}" d="M${points.map((p) => p.map((v) => v.toFixed(1)).join(" ")).join("L")}"/>`;
-  const minus = (text) => String(text).replace("-", "−");
-  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
-
-  // An SVG's content: a title, a frame with axes, and a drawing that is clipped by it.
-  function framed(name, title, axes, drawing) {
-    const {left, right, top, bottom} = FRAME, middle = (left + right) / 2;
-    const x = axes.x.ticks.map(([v, text]) => `<path class="tick" d="M${axes.x.at(v)} ${bottom}v4"/>` +
-      `<text x="${axes.x.at(v)}" y="${bottom + 17}" text-anchor="middle">${text}</text>`);
-    const y = axes.y.ticks.map(([v, text]) => `<path class="tick" d="M${left} ${axes.y.at(v)}h-4"/>` +
-      `<text x="${left - 7}" y="${axes.y.at(v) + 4}" text-anchor="end">${text}</text>`);
-    const box = `x="${left}" y="${top}" width="${right - left}" height="${bottom - top}"`;
-    return `<title>${title}</title><defs><clipPath id="explorer-${name}"><rect ${box}/></clipPath>` +
-      `<clipPath id="explorer-${name}-now"><rect class="now" ${box}/></clipPath></defs>` +
-      `<rect class="frame" ${box}/>${x.join("")}${y.join("")}` +
-      `<text x="${middle}" y="${HEIGHT - 6}" text-anchor="middle">${axes.x.label}</text>` +
-      `<text x="9" y="${(top + bottom) / 2}" text-anchor="middle" transform="rotate(-90 9 ${(top + bottom) / 2})">` +
-      `${axes.y.label}</text><g clip-path="url(#explorer-${name})">${drawing}</g>`;
-  }
-
-  const ticks = (values) => values.map((v) => [v, minus(v)]);
-
   // How [σ̄, x̄] is shown in a panel, and its axes.
   function view(D, state, name) {
     const {first, times, states} = D.processes[state.process], xs = states[states.length - 1];
     const [X, Y] = name === "left" ? [across(first, 0), upward(-1.3 * xs, 1.3 * xs)] : [across(3, 0), upward(-5.2, 5.2)];
     const at = ([sigma, x]) => {
-      if (name === "right") return [X(sigma), Y(x)];
+      if (name !== "left") return [X(sigma), Y(x)];
       const {t, A} = place(D, state.process, sigma);
       return [X(t), Y(A * x)];
     };
@@ -129,8 +110,8 @@ const Explorer = (() => {
       const mine = i === chosen ? " chosen" : "", {down, up} = legs(D, all[i]);
       const on = new Set(all[i].states.map(({x, level}) => `${level.R} ${x}`));
       const dot = ({x, level}) => {
-        const [cx, cy] = at([level.R, x]), inside = on.has(`${level.R} ${x}`) ? "" : " inside";
-        return `<circle class="asked${mine}${inside}" cx="${cx.toFixed(1)}" cy="${cy.toFixed(1)}" r="${mine ? 4 : 2}"/>`;
+        const inside = on.has(`${level.R} ${x}`) ? "" : " inside";
+        return circle(at([level.R, x]), `asked${mine}${inside}`, mine ? 4 : 2);
       };
       const [ex, ey] = at([0, all[i].x]);
       const end = mine && `<rect class="end" x="${(ex - 4).toFixed(1)}" y="${(ey - 4).toFixed(1)}" width="8" height="8"/>`;
@@ -140,7 +121,31 @@ const Explorer = (() => {
     const title = (name === "left" ? "States x against time t" : "The same runs, x̄ against noise level σ̄") +
       ". Grey: exact paths. Coloured: the solver's.";
     return framed(name, title, axes,
-      law.join("") + grey.join("") + `<g clip-path="url(#explorer-${name}-now)">${coloured.join("")}</g>`);
+      law.join("") + grey.join("") + sofar(name, coloured.join("")));
+  }
+
+  // The network's ε̂ along the chosen exact path, where the solver has it evaluated, and for ddim what
+  // is held in between; all as [σ̄, ε̂].
+  function noiseOf(D, state, all) {
+    const i = +state.path - 1, {asked} = all[i];
+    const along = exact(D, state.data, i).filter(([sigma]) => sigma > 0)
+      .map(([sigma, x]) => [sigma, denoise(x, {A: 1, R: sigma}, D.data[state.data]).eps]);
+    const held = state.solver !== "ddim" ? [] : legs(D, all[i]).down
+      .map((leg, k) => [leg[0], leg[leg.length - 1]].map(([sigma]) => [sigma, asked[k].eps]));
+    return {along, asked: asked.map(({level, eps}) => [level.R, eps]), held};
+  }
+
+  const LOW = 146; // where the frame of the small panel ends
+
+  function noisePanel(D, state, all) {
+    const {along, asked, held} = noiseOf(D, state, all), {x} = view(D, state, "right").axes;
+    const Y = upward(-3, 3, LOW), at = ([sigma, eps]) => [x.at(sigma), Y(eps)];
+    const steps = etaOf(state) === "0" && held.length ? [held.flat()] : held; // noise breaks the line
+    const mine = steps.map((step) => line(step.map(at), "run chosen")).join("") +
+      asked.map((one) => circle(at(one), "asked chosen", 4)).join("");
+    const y = {at: Y, ticks: ticks([-2, 0, 2]), label: `ε̂, path ${state.path}`};
+    return framed("noise", `The network’s ε̂ along exact path ${state.path}, grey, and where the solver asks, dots`,
+      {x, y}, line([at([3.5, 0]), at([-0.5, 0])], "zero") + line(along.map(at), "exact chosen") + sofar("noise", mine), LOW);
   }
 
   // The mean error of every solver against the evaluations, without noise; kept until the run is
@@ -154,33 +159,6 @@ const Explorer = (() => {
     return kept.table;
   }
 
-  // ε̂ along the chosen path: what the network says on the exact path, [σ̄, ε̂], as far down as the
-  // path's digits tell, and what it told the solver, [σ̄, ε̂, x̄].
-  const QUIETEST = 0.05;
-  function told(D, state, all = runs(D, state)) {
-    const law = D.data[state.data], i = +state.path - 1, eps = (x, R) => denoise(x, {A: 1, R}, law).eps;
-    return {
-      curve: exact(D, state.data, i).filter(([R]) => R >= QUIETEST).map(([R, x]) => [R, eps(x, R)]),
-      dots: all[i].asked.map(({x, level}) => [level.R, eps(x, level.R), x]),
-    };
-  }
-
-  function predictions(D, state, all) {
-    const {curve, dots} = told(D, state, all), seen = [...curve, ...dots].filter(([R]) => R <= 3.2);
-    const values = (seen.length ? seen : dots).map(([, eps]) => eps);
-    const middle = (Math.max(...values) + Math.min(...values)) / 2;
-    const half = Math.max(1, 1.15 * (Math.max(...values) - middle)), X = across(3, 0), Y = upward(middle - half, middle + half);
-    const step = [1, 2, 5, 10, 20, 50].find((v) => half / v < 3) || 100, low = Math.ceil((middle - half) / step);
-    const marks = Array.from({length: Math.floor((middle + half) / step) - low + 1}, (_, k) => (low + k) * step);
-    const at = ([R, eps]) => [X(R), Y(eps)];
-    // Which ddim holds from one level to the next. Other solvers go by several of the dots at once.
-    const held = state.solver === "ddim" ? dots.map(([R, eps], k) => [[R, eps], [k + 1 < dots.length ? dots[k + 1][0] : 0, eps]]) : [];
-    const circles = dots.map(at).map(([cx, cy]) => `<circle class="asked chosen" cx="${cx.toFixed(1)}" cy="${cy.toFixed(1)}" r="4"/>`);
-    const axes = {x: {at: X, ticks: ticks([3, 2, 1, 0]), label: "noise level σ̄ = R/A"}, y: {at: Y, ticks: ticks(marks), label: "ε̂"}};
-    return framed("eps", "What the network says, ε̂ against noise level σ̄. Grey: along the exact path. Dots: what it told the solver.", axes,
-      line(curve.map(at), "exact chosen") + held.map((leg) => line(leg.map(at), "run chosen")).join("") + circles.join(""));
-  }
-
   const FLOOR = -5; // of the chart, a power of ten
 
   function chart(D, state, table) {
@@ -192,9 +170,8 @@ const Explorer = (() => {
     };
     const curves = [...table].sort(([a], [b]) => (a === state.solver) - (b === state.solver)).map(([solver, all]) => {
       const mine = solver === state.solver, points = all.map((error, k) => point(counts[k], error));
-      const [cx, cy] = points[counts.indexOf(+state.n)];
       return `<g><title>${solver}</title>${line(points, mine ? "run chosen" : "other")}` +
-        (mine ? `<circle class="asked chosen" cx="${cx}" cy="${cy}" r="4"/>` : "") + "</g>";
+        (mine ? circle(points[counts.indexOf(+state.n)], "asked chosen", 4) : "") + "</g>";
     });
     return framed("chart", "Mean error of the nine paths against evaluations, a line for each solver", axes, curves.join(""));
   }
@@ -204,7 +181,15 @@ const Explorer = (() => {
   const number = (v) => minus(Math.abs(v) < 5e-4 ? "0.000" : v.toFixed(3));
   const errorText = (v) => (v < 1e-9 ? "0" : v < 1e-3 ? minus(v.toExponential(1)) : v.toPrecision(2));
 
+  function planeSentence(D, state, all) {
+    const error = errorText(planeError(D, all)), asked = all[0].asked.length;
+    return `${state.solver} moves ${all.length} points from noise to data, and asks the network ${asked === 1 ? "once" : `${asked} times`} ` +
+      "for each. " + (etaOf(state) === "0" ? `On average a point ends ${error} from the end of its exact path.`
+        : `With η = ${state.eta} it adds fresh noise on the way, and a point need not end where its exact path does.`);
+  }
+
   function sentence(D, state, all) {
+    if (state.view === "plane") return planeSentence(D, state, all);
     const i = +state.path - 1, run = all[i], end = D.data[state.data].ends[i], asked = run.asked.length;
     const who = `${state.solver} asks the network ${asked === 1 ? "once" : `${asked} times`}.`;
     if (etaOf(state) !== "0")
@@ -217,27 +202,32 @@ const Explorer = (() => {
   }
 
   function code(D, state, all) {
-    const {solver, n, grid, process} = state, run = all[+state.path - 1], karras = grid === "karras" && !own(solver);
+    const {solver, n, grid, process} = state, plane = state.view === "plane", run = all[plane ? 0 : +state.path - 1], karras = grid === "karras" && !own(solver);
     const lines = ["import torch", "import flowsolve"];
     if (karras) lines.push("from flowsolve.grids import Karras");
-    lines.push("", `process = ${D.processes[process].code}`, `model = ${D.data[state.data].code}`,
+    const model = plane ? [...D.plane.code, ...D.plane.draws] : [`model = ${D.data[state.data].code}`];
+    lines.push("", `process = ${D.processes[process].code}`, ...model,
       `top = process.at("sigma", ${D.top})`);
     if (karras) lines.push(`levels = Karras().levels(flowsolve.EDM(0.01), ${run.states.length - 1})`);
     lines.push("run = flowsolve.solve(", "    model,", `    solver="${solver}",`, `    nfe=${n},`);
     if (etaOf(state) !== "0") {
       const draws = D.noises.slice(0, Math.max(0, run.states.length - 2)).map((draw) => `[[${draw[+state.path - 1]}]]`);
       lines.push(`    eta=${state.eta},`);
-      if (draws.length) lines.push(`    noise=torch.tensor([${draws.join(", ")}], dtype=torch.float64),`);
+      if (plane) lines.push("    noise=z[1:],");
+      else if (draws.length) lines.push(`    noise=torch.tensor([${draws.join(", ")}], dtype=torch.float64),`);
     }
     if (karras) lines.push('    grid=[process.at("sigma", level.sigma).t for level in levels],');
     else {
       if (!own(solver)) lines.push(`    grid="${grid === "logistic" ? "logistic(low=1.5)" : grid}",`);
       lines.push("    span=(top.t, None),");
     }
-    lines.push(`    start=top.R.value * torch.tensor([[${D.starts[+state.path - 1]}]], dtype=torch.float64),`, ")",
-      `print(run.x.item())  # ${run.x.toFixed(6)}`);
+    const start = plane ? "z[0]" : `torch.tensor([[${D.starts[+state.path - 1]}]], dtype=torch.float64)`;
+    lines.push(`    start=top.R.value * ${start},`, ")",
+      plane ? `print(run.x[0].tolist())  # ${run.x.map((v) => v.toFixed(6)).join(", ")}` : `print(run.x.item())  # ${run.x.toFixed(6)}`);
     return lines.join("\n");
   }
+
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 
   function rows(state, table, D) {
     const k = D.counts.indexOf(+state.n);
@@ -253,82 +243,7 @@ const Explorer = (() => {
     return {pictures: svg("left") + svg("right"), words: sentence(D, state, runs(D, state))};
   }
 
-  // ---- The page --------------------------------------------------------------------------------
-
-  function start(root) {
-    const D = JSON.parse(root.querySelector("script").textContent), $ = (name) => root.querySelector(`[data-${name}]`);
-    const input = Object.fromEntries(Object.keys(initial).map((key) => [key, root.querySelector(`[name=${key}]`)]));
-    const calm = matchMedia("(prefers-reduced-motion: reduce)");
-    let state = read(D, location.hash), all, frame = 0, step = 0;
-
-    // Show the solver's paths down to a noise level, and say how much of them is in sight.
-    function reveal(sigma) {
-      return ["left", "right"].map((name) => {
-        const x = sigma > 0 ? view(D, state, name).at([sigma, 0])[0] : FRAME.right;
-        const width = Math.min(FRAME.right - FRAME.left, Math.max(0, x - FRAME.left + 4));
-        $(name).querySelector(".now").setAttribute("width", width);
-        return width;
-      });
-    }
-
-    function draw() {
-      cancelAnimationFrame(frame);
-      step = 0;
-      all = runs(D, state);
-      const table = errors(D, state);
-      for (const key of Object.keys(input)) input[key].value = key === "n" ? D.counts.indexOf(+state.n) : state[key];
-      input.n.setAttribute("aria-valuetext", `${state.n} evaluations`);
-      input.grid.disabled = own(state.solver);
-      input.eta.disabled = state.solver !== "ddim";
-      $("count").textContent = state.n;
-      $("number").textContent = state.path;
-      for (const name of ["left", "right"]) $(name).innerHTML = panel(D, state, name, all);
-      $("eps").innerHTML = predictions(D, state, all);
-      $("chart").innerHTML = chart(D, state, table);
-      $("rows").innerHTML = rows(state, table, D);
-      $("words").textContent = sentence(D, state, all);
-      $("code").textContent = code(D, state, all);
-      $("play").textContent = calm.matches ? "Next step" : "Play";
-    }
-
-    // From noise to data in four seconds; with reduced motion a step at each press.
-    function run() {
-      cancelAnimationFrame(frame);
-      if (calm.matches) {
-        const levels = all[0].states.map(({level}) => level.R);
-        do step = (step % (levels.length - 1)) + 1;
-        while (Math.max(...reveal(levels[step])) === 0);
-        return;
-      }
-      const begun = performance.now(), last = D.sigmas.length - 1;
-      const next = (now) => {
-        const k = Math.max(0, (now - begun) / 4000) * last, i = Math.floor(k);
-        if (i >= last) return reveal(0);
-        reveal(D.sigmas[i] + (k - i) * (D.sigmas[i + 1] - D.sigmas[i]));
-        frame = requestAnimationFrame(next);
-      };
-      frame = requestAnimationFrame(next);
-    }
-
-    for (const [key, element] of Object.entries(input))
-      element.addEventListener("input", () => {
-        state = {...state, [key]: key === "n" ? String(D.counts[element.value]) : element.value};
-        history.replaceState(null, "", hashOf(state));
-        draw();
-      });
-    $("play").addEventListener("click", run);
-    calm.addEventListener("change", draw);
-    addEventListener("hashchange", () => {
-      if (!location.hash.includes("=")) return; // a heading of the page
-      state = read(D, location.hash);
-      draw();
-    });
-    draw();
-    for (const part of root.querySelectorAll("[hidden]")) part.hidden = false;
-  }
-
-  return {read, hashOf, runs, told, predictions, sentence, code, still, start};
+  return {KEYS, own, read, hashOf, runs, legs, noiseOf, view, panel, noisePanel, errors, chart, rows, sentence, code, still};
 })();
 
 if (typeof module === "object") module.exports = Explorer;
-else document.querySelectorAll(".explorer").forEach(Explorer.start);
