@@ -319,7 +319,14 @@ def test_the_text_says_what_the_page_shows() -> None:
     });"""
     in_plane = [f"{value:.2f}" for value in asked_of_node(program, ["ddim", "dpmpp2m"])]
     assert in_plane == ["0.16", "0.05"]
-    assert all(re.search(rf"(?<!\d){number}(?!\d)", text) for number in said + in_plane)
+    program = """const {means, variance, ends} = D.plane, away = (x) =>
+            Math.min(...means.map((m) => Math.hypot(m[0] - x[0], m[1] - x[1])));
+        const all = Explorer.runs(D, Explorer.read(D, "view=plane&n=4&solver=ddim"));
+        return [all.map(({x}) => x), ends].map((points) =>
+            points.filter((x) => away(x) > 2 * Math.sqrt(variance)).length);"""
+    outside = [str(count) for count in asked_of_node(program)]
+    assert outside == ["35", "17"]
+    assert all(re.search(rf"(?<!\d){one}(?!\d)", text) for one in said + in_plane + outside)
 
 
 def test_without_javascript_there_is_a_picture() -> None:
