@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,33 @@ def test_bulk_is_what_the_benchmark_found() -> None:
     for line in (*bulk.table(found), *bulk.paper(found)):
         assert line in page.splitlines()
     assert found["median"] >= 1.8 and min(found["two_over_one"]) > 1.5
+
+
+def test_benchmarks_says_what_was_found() -> None:
+    """Numbers that stand in sentences of the page."""
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    needed = []
+    for found in result("work_precision.json")["problems"].values():
+        least = {run["nfe"]: run["median"] for run in found["grids"]["quadratic"]["ab3"]}[20]
+        needed += [
+            min(run["nfe"] for run in runs if run["median"] <= least)
+            for runs in found["adaptive"].values()
+        ]
+    assert f"torchdiffeq need {min(needed)} to {max(needed)} evaluations for what ab3" in text
+    floors = [f"{found['us_floor'][0]:.0f} µs" for found in result("overhead.json").values()]
+    assert f"{floors[0]} for 16×3×32×32 and {floors[1]} for 1×4×64×64" in text
+    single = [
+        (which, measure, row[measure]["single_peer_name"], row[measure]["auto/single_peer"])
+        for which, rows in result("few_step.json").items()
+        for row in rows.values()
+        for measure in ("rmse", "median")
+    ]
+    best = Counter(re.split(r"[ ,]", name)[0] for _, _, name, _ in single)
+    assert best == {"azula": 20, "iPNDM": 13, "UniPC": 2, "DEIS": 1}
+    assert "are ahead in 20, iPNDM in 13; UniPC is in two, and DEIS in one." in text
+    for kind, said in (("rmse", "RMSE"), ("median", "median")):
+        ratios = [ratio for *key, _, ratio in single if key == ["checking", kind]]
+        assert f"{min(ratios):.2f} to {max(ratios):.2f} of the {said}" in text
 
 
 def mean_of(rows: dict[str, Any], nfe: str, who: str, measure: str) -> float:
