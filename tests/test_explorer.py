@@ -296,7 +296,8 @@ def test_the_page_is_small(page: dict[str, Any]) -> None:
     assert len(gzip.compress(written().encode())) < 60_000
     scripts = [(STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS]
     assert len(gzip.compress("".join(scripts).encode())) < 15_000
-    assert all(len(script.splitlines()) <= 320 for script in scripts)
+    assert all(len(script.splitlines()) <= 250 for script in scripts)
+    assert all(len(line) <= 100 for script in scripts for line in script.splitlines())
 
 
 def test_the_text_says_what_the_page_shows() -> None:

@@ -38,6 +38,8 @@ SCRIPTS = (
     "explorer_player.js",
     "explorer_svg.js",
     "explorer_plane.js",
+    "explorer_runs.js",
+    "explorer_pictures.js",
     "explorer.js",
     "explorer_page.js",
 )
@@ -154,8 +156,9 @@ def asked_of_node(program: str, data: Any = None) -> Any:
     """What JavaScript returns, the body of a function of Explorer, Player, D (the page's data) and
     given (``data``), read and written as JSON."""
     modules = [str(STATIC / script) for script in SCRIPTS[:-1]]
+    names = "Player, Svg, Plane, Runs, Pictures, Explorer"
     whole = (
-        f"const [Player, Svg, Plane, Explorer] = {json.dumps(modules)}.map((f) => require(f));"
+        f"const [{names}] = {json.dumps(modules)}.map((f) => require(f));"
         "const [D, given] = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
         f"const main = () => {{ {program} }};"
         "require('fs').writeSync(1, JSON.stringify(main()));"

@@ -2,16 +2,37 @@
 "use strict";
 
 function startExplorer(root) {
-  const {KEYS, own, read, hashOf, runs, view, panel, noisePanel, errors, chart, rows, sentence, code} = Explorer;
-  const D = JSON.parse(root.querySelector("script").textContent), $ = (name) => root.querySelector(`[data-${name}]`);
+  const {
+    KEYS,
+    own,
+    read,
+    hashOf,
+    runs,
+    view,
+    panel,
+    noisePanel,
+    errors,
+    chart,
+    rows,
+    sentence,
+    code,
+  } = Explorer;
+  const D = JSON.parse(root.querySelector("script").textContent),
+    $ = (name) => root.querySelector(`[data-${name}]`);
   const names = [...new Set(Object.values(KEYS).flat())].filter((key) => key !== "view");
   const input = Object.fromEntries(names.map((key) => [key, root.querySelector(`[name=${key}]`)]));
-  const tabs = [...root.querySelectorAll("[role=tab]")], calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const tabs = [...root.querySelectorAll("[role=tab]")],
+    calm = matchMedia("(prefers-reduced-motion: reduce)");
   const last = D.sigmas.length - 1;
-  let state = read(D, location.hash), all, frame = 0, step = 0;
+  let state = read(D, location.hash),
+    all,
+    frame = 0,
+    step = 0;
 
   const levelOf = () => (state.level === "last" ? last : +state.level);
-  const say = (name, text) => { if ($(name).textContent !== text) $(name).textContent = text; };
+  const say = (name, text) => {
+    if ($(name).textContent !== text) $(name).textContent = text;
+  };
 
   // Show the solver's paths down to a noise level, and say how much of them is in sight.
   function reveal(sigma) {
@@ -62,7 +83,8 @@ function startExplorer(root) {
     }
     for (const [key, element] of Object.entries(input)) {
       element.closest("label").hidden = !KEYS[state.view].includes(key);
-      element.value = key === "n" ? D.counts.indexOf(+state.n) : key === "level" ? levelOf() : state[key];
+      element.value =
+        key === "n" ? D.counts.indexOf(+state.n) : key === "level" ? levelOf() : state[key];
     }
     input.n.setAttribute("aria-valuetext", `${state.n} evaluations`);
     input.grid.disabled = own(state.solver);
@@ -93,7 +115,8 @@ function startExplorer(root) {
     }
     const begun = performance.now();
     const next = (now) => {
-      const k = Math.max(0, (now - begun) / 4000) * last, i = Math.floor(k);
+      const k = Math.max(0, (now - begun) / 4000) * last,
+        i = Math.floor(k);
       if (i >= last) return state.view === "plane" ? change({level: "last"}) : reveal(0);
       show(D.sigmas[i] + (k - i) * (D.sigmas[i + 1] - D.sigmas[i]));
       frame = requestAnimationFrame(next);
@@ -102,10 +125,13 @@ function startExplorer(root) {
   }
 
   const chosen = {
-    n: (value) => String(D.counts[value]), level: (value) => (+value === last ? "last" : value),
+    n: (value) => String(D.counts[value]),
+    level: (value) => (+value === last ? "last" : value),
   };
   for (const [key, element] of Object.entries(input))
-    element.addEventListener("input", () => change({[key]: (chosen[key] || String)(element.value)}));
+    element.addEventListener("input", () =>
+      change({[key]: (chosen[key] || String)(element.value)}),
+    );
   for (const tab of tabs) {
     tab.addEventListener("click", () => change({view: tab.dataset.view}));
     tab.addEventListener("keydown", ({key}) => {

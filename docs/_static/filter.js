@@ -18,7 +18,9 @@ document.addEventListener("DOMContentLoaded", () => {
       said.textContent = `${shown} of ${rows.length}`;
     };
     for (const row of rows) {
-      const heads = [...row.closest("table").tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+      const heads = [...row.closest("table").tHead.rows[0].cells].map((cell) =>
+        cell.textContent.trim(),
+      );
       const cells = [...row.cells].map((cell, k) => `${heads[k]} ${cell.textContent}`);
       row.dataset.words = cells.join(" ").replace(/\s+/g, " ").toLowerCase();
     }

@@ -7,7 +7,7 @@ var Scorer = {
     kind !== "object" && /^(api\/|changelog|generated\/)/.test(docname) ? score - 20 : score,
   objNameMatch: 11,
   objPartialMatch: 6,
-  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrio: {0: 15, 1: 5, 2: -5},
   objPrioDefault: 0,
   title: 25,
   partialTitle: 12,
