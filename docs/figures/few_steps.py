@@ -39,12 +39,12 @@ def frozen_x0(x, s, t, lam, z):
 
 
 RULES = {
-    "Euler-Maruyama, λ = 1": (euler, 1.0),
-    "frozen ε̂, λ = 1": (frozen_eps, 1.0),
-    "frozen ε̂, λ = ½": (frozen_eps, 0.5),
-    "Euler, λ = 0": (euler, 0.0),
-    "frozen ε̂, λ = 0: DDIM": (frozen_eps, 0.0),
-    "frozen x̂0, λ = 1": (frozen_x0, 1.0),
+    "Euler-Maruyama, ν = 1": (euler, 1.0),
+    "frozen ε̂, ν = 1": (frozen_eps, 1.0),
+    "frozen ε̂, ν = ½": (frozen_eps, 0.5),
+    "Euler, ν = 0": (euler, 0.0),
+    "frozen ε̂, ν = 0: DDIM": (frozen_eps, 0.0),
+    "frozen x̂0, ν = 1": (frozen_x0, 1.0),
 }
 
 
@@ -64,7 +64,7 @@ def left(rule, lam, steps):
 
 
 def wander(lam, steps=400, paths=4):
-    """Times and ε̂ along paths of the SDE with noise λ, sampled without error by gDDIM's step."""
+    """Times and ε̂ along paths of the SDE with noise ν, sampled without error by gDDIM's step."""
     levels = [
         PROCESS.level(t) for t in torch.linspace(1.0, END, steps + 1, dtype=torch.float64).tolist()
     ]

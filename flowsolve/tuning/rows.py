@@ -1,9 +1,9 @@
 r"""A deterministic plan of a scalar process as levels and a triangle of weights.
 
-With :math:`y = x/(A+R)`, :math:`\tau = R/(A+R)` and :math:`U = \hat\varepsilon - \hat x_0` the
-probability-flow ODE is :math:`dy = U\,d\tau`, finite at both ends, and a plan is
+With :math:`y = x/(A+R)`, :math:`r = R/(A+R)` and :math:`U = \hat\varepsilon - \hat x_0` the
+probability-flow ODE is :math:`dy = U\,dr`, finite at both ends, and a plan is
 
-.. math:: y_{r+1} = y_r + \sum_{j\le r} w_{rj}\,U_j,\qquad U_j = U(y_j, \tau_j),
+.. math:: y_{k+1} = y_k + \sum_{j\le k} w_{kj}\,U_j,\qquad U_j = U(y_j, r_j),
 
 for every method that is exact where U is nothing: all that the zoo's deterministic rows are, in
 whatever coordinates. Levels and weights are all there is to choose.
