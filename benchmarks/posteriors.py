@@ -1,9 +1,13 @@
-"""The tables of docs/posteriors.md: ``python benchmarks/posteriors.py``, a minute on one core."""
+"""The tables of docs/posteriors.md: ``python benchmarks/posteriors.py``, two minutes on one core.
+Writes benchmarks/results/posteriors.json, which tests/test_tables_again.py holds the page to.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +21,7 @@ from flowsolve import krylov, measurements, posteriors
 from flowsolve.models import data
 
 F64 = torch.float64
+RESULTS = Path(__file__).parent / "results" / "posteriors.json"
 RF = flowsolve.RectifiedFlow()
 BUDGETS = (20, 50, 100)
 
@@ -30,8 +35,9 @@ class Blind(posteriors.Posterior):
         return super().changed(inside, x, level, times)
 
 
-def gaussian_data() -> None:
-    """Error of the mean, in standard deviations, and of the covariance, by run."""
+def gaussian_data() -> dict[str, Any]:
+    """Error of the mean, in standard deviations, and of the covariance, by run and budget."""
+    found: dict[str, Any] = {}
     rows = (
         ("mmps", "vpc3"),
         ("mmps", "auto"),
@@ -52,41 +58,43 @@ def gaussian_data() -> None:
                 post = Blind.given_that(model, measured, 0.1, "mmps")
             else:
                 post = flowsolve.posterior(model, y, H, noise=0.1, method=method)
-            cells = []
+            cells = found.setdefault(f"{method}, {solver}", {})[kind] = {}
             for nfe in BUDGETS:
                 offset, matrix, s = gaussians.run_of(post, model, solver, nfe)
                 a, r = s.A.value, s.R.value
                 start = a * a * cov + r * r * torch.eye(6, dtype=F64)
                 wrong = (offset + matrix @ (a * mean) - mean) / cov.diagonal().sqrt()
                 error = (matrix @ start @ matrix.T - cov).norm() / cov.norm()
-                cells.append(f"{wrong.abs().max():.0e}, {error:.0e}")
-            print(f"{method}, {solver}, {kind}:", *cells, sep=" | ")
+                cells[str(nfe)] = rounded(wrong.abs().max(), error)
     seen, hidden = gaussians.SEEN, ~gaussians.SEEN
     h = torch.eye(6, dtype=F64)[seen]
     mean, cov = gaussians.given(m, c, h, h @ x0, torch.zeros(3, 3, dtype=F64))
     for iterations in (1, 5):
-        cells = []
+        cells = found.setdefault("repaint", {})[str(iterations)] = {}
         for nfe in BUDGETS:
             how = {"method": "repaint", "iterations": iterations, "nfe": nfe, "seed": 0}
             x = flowsolve.inpaint(model, x0.expand(8000, 6), seen, **how)
             wrong = ((x.mean(0) - mean) / cov.diagonal().sqrt())[hidden].abs().max()
             part = cov[hidden][:, hidden]
             error = (torch.cov(x.T)[hidden][:, hidden] - part).norm() / part.norm()
-            cells.append(f"{wrong:.2f}, {error:.2f}")
-        print(f"repaint, {iterations} iterations, mask:", *cells, sep=" | ")
+            cells[str(nfe)] = rounded(wrong, error)
+    return found
 
 
-def mixture_data() -> None:
+def mixture_data() -> dict[str, Any]:
     """Weights of the components, error of the mean, and of SMC's log p(y)."""
     model, sigma, y = mixtures.three(RF), 0.3, torch.tensor([0.2], dtype=F64)
     weights, mean, evidence = mixtures.truth(model, 0.2, sigma)
-    print("truth:", _numbers(weights))
+    rows: dict[str, Any] = {"truth": {"weights": rounded(*weights)}}
     for method, solver in (("mmps", "vpc3"), ("mmps", "ddpm"), ("pgdm", "vpc3")):
         for nfe in BUDGETS:
             post = flowsolve.posterior(model, y, mixtures.H, noise=sigma, method=method)
             x = flowsolve.sample(post, solver=solver, nfe=nfe, n=8000, seed=0)
             found = mixtures.component(model, x).mean(0)
-            print(method, solver, nfe, _numbers(found), f"{(x.mean(0) - mean).norm():.3f}")
+            rows[f"{method}, {solver}, {nfe}"] = {
+                "weights": rounded(*found),
+                "mean": rounded((x.mean(0) - mean).norm())[0],
+            }
 
     def run(nfe: int, particles: int, seed: int) -> flowsolve.Particles:
         return flowsolve.smc(
@@ -98,17 +106,20 @@ def mixture_data() -> None:
         found = torch.stack([run.weights @ mixtures.component(model, run.x) for run in runs])
         wrong = [float((run.weights @ run.x - mean).norm()) for run in runs]
         logs = [run.log_evidence - evidence for run in runs]
-        print(
-            f"smc {nfe}: {_numbers(found.mean(0))}, worst {(found - weights).abs().max():.3f}, "
-            f"mean {sum(wrong) / 5:.3f}, log p(y) {sum(logs) / 5:+.3f}"
-        )
+        rows[f"smc, {nfe}"] = {
+            "weights": rounded(*found.mean(0)),
+            "worst": rounded((found - weights).abs().max())[0],
+            "mean": rounded(sum(wrong) / 5)[0],
+            "evidence": rounded(sum(logs) / 5)[0],
+        }
     runs = [run(100, 16, seed) for seed in range(60)]
     found = torch.stack([run.weights @ mixtures.component(model, run.x) for run in runs])
-    print("16 particles, 60 runs:", _numbers(found.mean(0)), "deviation", _numbers(found.std(0)))
+    rows["16 particles"] = {"weights": rounded(*found.mean(0)), "deviation": rounded(*found.std(0))}
+    return rows
 
 
-def _numbers(values: Tensor) -> str:
-    return "(" + ", ".join(f"{v:.3f}" for v in values.tolist()) + ")"
+def rounded(*values: Tensor | float) -> list[float]:
+    return [float(f"{float(value):.3g}") for value in values]
 
 
 def conjugate_gradients(product, b, variance):
@@ -131,9 +142,11 @@ def conjugate_gradients(product, b, variance):
     return r, shift
 
 
-def digits() -> None:
-    """The shipped model, the lower half of 32 held-out digits hidden, 20 evaluations."""
+def digits() -> dict[str, Any]:
+    """The shipped model, the lower half of 32 held-out digits hidden, 20 evaluations: the largest
+    entry, the error where it is known, products an evaluation; and how far edits go."""
     x, model = data.data().held_out[:32], flowsolve.digits()
+    found: dict[str, Any] = {"inpaint": {}, "edit": {}}
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[:, :4] = True
     ours, plain, spent = posteriors.solved, posteriors.Look.product, 0
@@ -153,16 +166,16 @@ def digits() -> None:
                 spent = 0
                 out = flowsolve.sample(post, solver=solver, nfe=20, seed=0)
                 known = (out - x)[:, mask].square().mean().sqrt()
-                largest = f"largest {out.abs().max():.3g}, known {known:.3g}"
-                print(noise, name, solver, largest, f"products {spent / 20:.1f}")
+                cells = found["inpaint"].setdefault(str(noise), {})
+                cells[f"{name}, {solver}"] = rounded(out.abs().max(), known, spent / 20)
     posteriors.solved, posteriors.Look.product = ours, plain
     for strength in (0.1, 0.25, 0.5, 0.75, 1.0):
         out = flowsolve.edit(model, x, strength=strength, nfe=20, seed=0)
-        print("edit", strength, f"{(out - x).square().mean().sqrt():.2f}")
-    print("two digits", f"{(x - x.roll(1, 0)).square().mean().sqrt():.2f}")
+        found["edit"][f"{strength:g}"] = rounded((out - x).square().mean().sqrt())[0]
+    found["edit"]["two digits"] = rounded((x - x.roll(1, 0)).square().mean().sqrt())[0]
+    return found
 
 
 if __name__ == "__main__":
-    gaussian_data()
-    mixture_data()
-    digits()
+    found = {"gaussian": gaussian_data(), "mixture": mixture_data(), "digits": digits()}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

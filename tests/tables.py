@@ -10,12 +10,21 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 
 
-def rows_of(page: str, head: str) -> dict[str, list[str]]:
-    """The cells of the page's table that begins with ``head``, by the first of their row."""
+def text_of(page: str) -> str:
+    """The page in one line."""
+    return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
+
+
+def lines_of(page: str, head: str) -> list[list[str]]:
+    """The cells of the lines of the page's table that begins with ``head``."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     lines = text[text.index(head) :].split("\n\n", 1)[0].splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {name: numbers for name, *numbers in cells}
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def rows_of(page: str, head: str) -> dict[str, list[str]]:
+    """The same by the first of their row."""
+    return {name: numbers for name, *numbers in lines_of(page, head)}
 
 
 def result(name: str) -> Any:
@@ -24,3 +33,15 @@ def result(name: str) -> Any:
 
 def numbers(text: str) -> list[float]:
     return [float(word) for word in re.findall(r"\d*\.?\d+(?:e-?\d+)?", text)]
+
+
+def agrees(cell: str, value: float) -> bool:
+    """Whether a cell gives the value, to a unit of its last digit."""
+    mantissa, _, exponent = cell.rstrip(" %").partition("e")
+    places = len(mantissa.partition(".")[2])
+    unit = 10.0 ** (int(exponent or 0) - places)
+    return abs(float(mantissa) * 10.0 ** int(exponent or 0) - value) <= 1.001 * unit
+
+
+def all_agree(cells: list[str], values: list[float]) -> bool:
+    return all(agrees(cell, value) for cell, value in zip(cells, values, strict=True))

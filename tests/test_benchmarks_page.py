@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tables import ROOT, numbers, result, rows_of
+from tables import ROOT, numbers, result, rows_of, text_of
 
 PAGE = "benchmarks.md"
 
@@ -63,7 +63,7 @@ def test_steps_with_matrices() -> None:
             for solver in ("ddim", "etd3", "unipc3")
         ]
         assert cells == [f"{ratio:.2g}" for ratio in ratios], (shape, dtype)
-    text = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    text = text_of(PAGE)
     step = found["16x4x64x64, float32 network"]["ddim"]["blurring"]["us_per_evaluation"]
     assert f"a step of `ddim` on 64×64 is {step / 1000:.1f} ms" in text
     for process, said in (

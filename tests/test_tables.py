@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tables import ROOT, numbers, result, rows_of
+from tables import ROOT, numbers, result, rows_of, text_of
 
 from flowsolve.solvers import auto
 
@@ -32,7 +32,7 @@ def test_bulk_is_what_the_benchmark_found() -> None:
 
 def test_benchmarks_says_what_was_found() -> None:
     """Numbers that stand in sentences of the page."""
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    text = text_of("benchmarks.md")
     needed = []
     for found in result("work_precision.json")["problems"].values():
         least = {run["nfe"]: run["median"] for run in found["grids"]["quadratic"]["ab3"]}[20]
