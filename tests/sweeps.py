@@ -2,8 +2,9 @@
 
 ``@pytest.mark.sweep(keep=0.2)`` keeps a fifth of a function's items, ``keep=30`` thirty of them: in
 the sample every value of every parameter comes up, as far as the size allows. The rest is
-deselected, and so is what is marked ``slow``. The header names the seed that draws the same sample
-again: ``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf`` runs whole.
+deselected, and so is what is marked ``slow`` or ``late``. The header names the seed that draws the
+same sample again: ``--sweep-seed=N``. What is asked for by node id, with ``-k`` or with ``--lf``
+runs whole. ``--late`` runs what is marked so and nothing else.
 
 ``--full`` runs everything and writes what came of it to ``tests/full.json``, file by file, with a
 hash of the code; tests/test_full.py holds the two together.
@@ -34,7 +35,7 @@ RARE = pytest.StashKey[dict[str, set[str]]]()
 # How much of a sweep a quick run takes, and which tests it leaves out, changes nothing of what a
 # full run did: these lines are no part of the hash. (A function that becomes one of the sweeps has
 # no row in the results yet, which tests/test_full.py finds.)
-MARKS = re.compile(r"^[ \t]*@pytest\.mark\.(slow|sweep\(keep=[\d.]+\))\n", re.MULTILINE)
+MARKS = re.compile(r"^[ \t]*@pytest\.mark\.(slow|late|sweep\(keep=[\d.]+\))\n", re.MULTILINE)
 SIZE = re.compile(r"(mark\.sweep\(keep=)[\d.]+")
 
 
@@ -61,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--sweep-seed", type=int, metavar="N", help="draws the sample of each sweep; else the clock"
     )
+    group.addoption("--late", action="store_true", help="only what is marked so, for .ci/run")
     group.addoption(
         "--full", action="store_true", help="whole sweeps and slow tests; writes tests/full.json"
     )
@@ -119,10 +121,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rare: dict[str, set[str]] = defaultdict(set)
     for item in items:
         slow, sweep = item.get_closest_marker("slow"), item.get_closest_marker("sweep")
-        function = item.nodeid.split("[")[0]
+        function, late = item.nodeid.split("[")[0], bool(item.get_closest_marker("late"))
         if slow or sweep:
             rare[item.path.name].add(function.split("::", 1)[1])
-        if slow:
+        if slow or late is not config.option.late:
             left_out.add(item)
         elif sweep:
             sweeps[function].append(item)

@@ -11,7 +11,7 @@ TORCHDIFFEQ = ["dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2"]
 SCIPY = ["scipy:RK23", "scipy:RK45", "scipy:DOP853", "scipy:LSODA", "scipy:Radau", "scipy:BDF"]
 
 
-@pytest.mark.sweep(keep=6)
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("solver", [*TORCHDIFFEQ, *SCIPY])
 def test_error_follows_the_tolerance(solver):
     """Global error within three orders of magnitude of the local tolerance, where that is small,

@@ -83,6 +83,7 @@ def distances(solver, noise):
     return [float((a - b).norm(dim=1).median()) for a, b in itertools.pairwise(ends)]
 
 
+@pytest.mark.late
 @pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("solver", ["gddim", "ddpm", "dpmpp2m_sde", "er_sde2", "sa", "dpmpp_sde"])
 def test_runs_of_more_steps_come_near_each_other(solver):
@@ -92,6 +93,7 @@ def test_runs_of_more_steps_come_near_each_other(solver):
     assert fresh[2] > 0.7 * fresh[0] and fresh[2] > 3 * shared[2]
 
 
+@pytest.mark.late
 @pytest.mark.parametrize("solver", ["edm", "restart", "pc", "lcm", "dpm2_a"])
 def test_where_it_has_been_before_noise_is_fresh(solver):
     # A law is not changed by it: means and deviations within five standard errors.
@@ -133,6 +135,7 @@ def test_who_has_no_path():
         flowsolve.sample(DATA, solver="gddim", noise="brownain")
 
 
+@pytest.mark.late
 def test_torchsde_on_the_same_path_ends_where_many_steps_do():
     torchsde = pytest.importorskip("torchsde", reason="pip install 'flowsolve[brownian]'")
     process, n, seed = flowsolve.EDM(0.05, 20.0), 64, 5

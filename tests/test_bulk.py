@@ -64,7 +64,7 @@ def in_parts(monkeypatch, world, model, n, out, **how):
     return found
 
 
-@pytest.mark.sweep(keep=9)
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("solver", ["ab3", "ddpm", "adaptive"])
 @pytest.mark.parametrize("shard", [1, 7, 64])
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -89,6 +89,7 @@ def test_a_network_s_samples_are_the_same_but_for_rounding(tmp_path):
         assert (every(out) - whole).abs().max() <= 1e-12
 
 
+@pytest.mark.late
 def test_processes_make_the_same_files(tmp_path):
     one = flowsolve.generate(pair, 50, tmp_path / "one", nfe=6, shard=8, first=10, workers=1)
     two = flowsolve.generate(pair, 50, tmp_path / "two", nfe=6, shard=8, first=10, workers=2)
@@ -156,6 +157,7 @@ def test_the_plan_in_the_manifest_is_what_runs(tmp_path, monkeypatch):
     assert torch.equal(every(tmp_path), flowsolve.sample(pair(), n=8, seed=0, solver=chosen))
 
 
+@pytest.mark.late
 def test_memory_does_not_grow_with_n(tmp_path):
     flat(tmp_path, 10_000)
 

@@ -166,6 +166,7 @@ def test_a_folder_that_is_not_full(out):
     assert torch.equal(every(out), whole)
 
 
+@pytest.mark.late
 def test_two_runs_at_once(out):
     """The second is refused, however it divides the shards."""
     (out / "done" / "000001.json").unlink()
@@ -447,6 +448,7 @@ def test_the_command_with_conditions_and_another_place(tmp_path, monkeypatch, ca
     assert len(list(read("a"))) == 3
 
 
+@pytest.mark.late
 def test_errors_of_workers_on_the_command_line(tmp_path):
     (tmp_path / "my.py").write_text(MODEL)
     found = run("--model", "my.py:broken", "-n", 10, "--workers", 2, where=tmp_path)

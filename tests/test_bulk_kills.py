@@ -89,6 +89,7 @@ def killed(tmp_path, kills, seed):
     return json.loads(run.stdout)
 
 
+@pytest.mark.late
 def test_what_is_killed_goes_on_to_the_same_files(tmp_path):
     found = killed(tmp_path, 3, 1)
     assert found["killed"] >= 1

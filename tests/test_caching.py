@@ -94,6 +94,7 @@ def test_a_refusal_is_not_kept():
     assert not caching._KEPT
 
 
+@pytest.mark.late
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no way to see what is resident")
 def test_a_long_run_keeps_its_memory(monkeypatch, request):
@@ -142,6 +143,7 @@ def test_a_cached_matrix_is_no_inference_tensor():
     assert y.grad is not None
 
 
+@pytest.mark.late
 def test_every_module_is_reachable():
     """After ``import flowsolve`` alone, in a process of its own."""
     code = (

@@ -386,6 +386,7 @@ def test_what_cannot_be_said_costs_no_picture(
     assert main([*argv, "--nfe", "x"]) == 2
 
 
+@pytest.mark.late
 @pytest.mark.skipif(os.name != "posix", reason="a shell's")
 def test_descriptors_that_are_closed_get_no_file(tmp_path: Path) -> None:
     """The picture's would be number 1 or 2, and what is said would go into it."""

@@ -110,6 +110,7 @@ def pool(method: str) -> Iterator[ProcessPoolExecutor]:
         yield executor
 
 
+@pytest.mark.late
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("method", ["spawn", FORKS])
 def test_processes(method: str) -> None:

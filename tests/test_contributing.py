@@ -64,6 +64,7 @@ def run(folder: Path, last: str, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.late
 @pytest.mark.timeout(600)
 def test_the_zoo_s_tests_find_what_is_defined(
     tmp_path: Path, request: pytest.FixtureRequest
@@ -108,6 +109,7 @@ def data():
 """
 
 
+@pytest.mark.late
 @pytest.mark.parametrize(
     ("model", "solver", "grid"),
     [("noise", "ssp3", "power_law(power=2)"), ("data", "flow_two_step", "power_law")],
@@ -121,6 +123,7 @@ def test_they_are_known_to_the_command_line(model, solver, grid, tmp_path: Path)
     assert "9 evaluations, 4 samples" in done.stdout and (tmp_path / "x.png").stat().st_size > 100
 
 
+@pytest.mark.late
 def test_they_are_found_as_files_of_the_library(tmp_path: Path) -> None:
     """In a copy of the package, none of whose other files is edited."""
     package = tmp_path / "flowsolve"

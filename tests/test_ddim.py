@@ -171,7 +171,7 @@ def test_eta_one_is_ddpm(nfe):
     torch.testing.assert_close(solution.x, x, rtol=0, atol=1e-9)
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @processes
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0, 1.2])
 def test_gaussian_marginals_are_kept_for_any_eta(process, eta):
@@ -223,7 +223,7 @@ def test_too_much_eta_is_an_error_not_a_nan():
             flowsolve.sample(model, solver="ddim", eta=bad)
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @processes
 @pytest.mark.parametrize("solver", ["ddim", "heun", "ab3"])
 def test_encode_and_decode(process, solver):

@@ -142,7 +142,7 @@ def errors(table: str, name: str, nfe: int) -> tuple[list[float], list[float]]:
     return distances(table, name, nfe), distances(table, "ddim", nfe)
 
 
-@pytest.mark.sweep(keep=60)
+@pytest.mark.sweep(keep=40)
 @pytest.mark.parametrize(
     ("table", "name", "nfe"), [case for case in CASES if case[1:] not in WORSE]
 )

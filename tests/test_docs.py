@@ -20,9 +20,15 @@ PAGES = [
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     if "_build" not in path.parts and BLOCK.search(path.read_text(encoding="utf-8"))
 ]
+#: The pages that a new user reads first run with the other tests, all others for .ci/run.
+FIRST = ("README.md", "quickstart.md", "start.md", "which.md")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=() if page.name in FIRST else pytest.mark.late) for page in PAGES],
+    ids=[str(page.relative_to(ROOT)) for page in PAGES],
+)
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page share one namespace, in order; ``>>>`` blocks must print what they
     show."""

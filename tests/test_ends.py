@@ -42,7 +42,7 @@ def grids(process):
     ]
 
 
-@pytest.mark.sweep(keep=5)
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(
     ("solver", "process"),
     [*(("dopri5", name) for name in PROCESSES), ("adaptive", "vp"), ("adaptive", "rectified_flow")],

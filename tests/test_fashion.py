@@ -152,6 +152,7 @@ def test_what_the_card_says_of_the_samples():
     assert coarse["nearest"] / held["nearest"] == pytest.approx(0.92, abs=0.005)
 
 
+@pytest.mark.late
 def test_the_picture_of_the_documentation(monkeypatch):
     """With five evaluations auto is the nearest to where the ODE ends."""
     pytest.importorskip("matplotlib").use("Agg")

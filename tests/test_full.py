@@ -16,6 +16,9 @@ def test_sweep(a, b): ...
 
 @pytest.mark.slow
 def test_slow(): ...
+
+@pytest.mark.late
+def test_late(): ...
 """
 
 
@@ -40,7 +43,7 @@ def names(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # what is installed imports torch
 
     def collect(*arguments, keep=15):
-        pytester.makeini("[pytest]\nmarkers =\n  sweep(keep)\n  slow\n")
+        pytester.makeini("[pytest]\nmarkers =\n  sweep(keep)\n  slow\n  late\n")
         pytester.makepyfile(SWEEP.format(keep=keep))
         result = pytester.runpytest_inprocess(
             "-p", "xdist", "-p", "sweeps", "-v", "-n0", *arguments
@@ -71,6 +74,10 @@ def test_processes_draw_the_same_sample(names):
     assert len(names("-n2")) == 15
 
 
+def test_what_is_late_is_left_to_those_who_ask_for_it(names):
+    assert {name.split("::")[1] for name in names("--late")} == {"test_late"}
+
+
 def test_what_is_asked_for_by_name_is_not_sampled_away(names, request):
     file = f"{request.node.name}.py"
     assert len(names("-k", "sweep")) == 36 and len(names("-k", "slow")) == 1
@@ -86,6 +93,7 @@ def test_the_size_of_a_sample_is_no_part_of_the_code(tmp_path, monkeypatch):
         return code("test_a.py")
 
     text = SWEEP.format(keep=15)
-    same = SWEEP.format(keep=0.4), text.replace("@pytest.mark.slow\n", "")
+    marks = ("@pytest.mark.slow\n", "@pytest.mark.late\n")
+    same = SWEEP.format(keep=0.4), *(text.replace(mark, "") for mark in marks)
     assert {hashed(text), *map(hashed, same)} == {hashed(text)}
     assert hashed(text) != hashed(text.replace("range(12)", "range(13)"))

@@ -90,13 +90,13 @@ def limit(name, rule):
     return min(rule.order, 2 + bool(getattr(rule, "corrector", None) or started_with))
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @rows(DETERMINISTIC)
 def test_order(name, solver):
     assert_order(name, solver, limit(name, SOLVERS[solver]))
 
 
-@pytest.mark.sweep(keep=6)
+@pytest.mark.sweep(keep=4)
 @rows([solver for solver in ALL if started(solver)])
 def test_order_after_a_runge_kutta_start(name, solver):
     assert_order(name, solver, SOLVERS[solver].order, True)
@@ -105,7 +105,7 @@ def test_order_after_a_runge_kutta_start(name, solver):
 # Noise.
 
 
-@pytest.mark.sweep(keep=8)
+@pytest.mark.sweep(keep=5)
 @rows([solver for solver in STOCHASTIC if SOLVERS[solver].order > 0])
 def test_weak_order(name, solver):
     """The covariance after a run on Gaussian data, through the run's linear map: no sampling, no
@@ -186,7 +186,7 @@ def test_partners(name, solver, options, partner):
 # Bridges, and the way up.
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=6)
 @matrices
 @pytest.mark.parametrize("solver", [name for name in ALL if ":" in name])
 def test_bridges_end_where_our_solvers_do(name, solver):
@@ -222,7 +222,7 @@ def test_bridges_from_the_noisiest_level_to_clean_data(name):
         assert rms(flowsolve.sample(model, solver=solver, **options, **arguments) - end) < 0.02
 
 
-@pytest.mark.sweep(keep=2)
+@pytest.mark.sweep(keep=1)
 @matrices
 @pytest.mark.parametrize(
     ("solver", "order"),

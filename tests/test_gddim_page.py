@@ -31,6 +31,7 @@ def table(first: str) -> tuple[list[int], dict[str, list[float]]]:
     }
 
 
+@pytest.mark.late
 def test_eps_rests_while_the_state_moves(monkeypatch: pytest.MonkeyPatch):
     """At fewer times than are drawn."""
     import constant
@@ -60,6 +61,7 @@ def test_few_steps():
         ]
 
 
+@pytest.mark.late
 def test_convergence(request: pytest.FixtureRequest):
     import convergence
 
@@ -89,6 +91,7 @@ def test_which_one():
     )
 
 
+@pytest.mark.late
 def test_pictures_are_drawn(monkeypatch: pytest.MonkeyPatch):
     """Those whose numbers are not all looked at above."""
     import digits

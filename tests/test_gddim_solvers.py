@@ -35,7 +35,7 @@ REASON = re.compile(r"(matri(x|ces)|A \+ R must have an inverse).*use ")
 def working(test):
     """On every process that the row works on; in a sample, some of the rows on one of them."""
     pairs = pytest.mark.parametrize(("name", "solver"), WORKING)
-    return pytest.mark.sweep(keep=0.3)(pairs(test))
+    return pytest.mark.sweep(keep=0.25)(pairs(test))
 
 
 def network(name, net=elementwise, predicts="eps", **options):

@@ -48,6 +48,7 @@ def test_the_error_falls_as_the_solver_s_order_says(solver, order):
     assert abs(rate - 2 * order) < 0.3
 
 
+@pytest.mark.late
 def test_on_digits_ddim_falls_and_auto_needs_an_eighth():
     pytest.importorskip("sklearn")
     from flowsolve.models.data import data

@@ -117,6 +117,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.late
 @posix
 @pytest.mark.timeout(1200)
 def test_what_is_killed_leaves_whole_files_and_goes_on_to_the_same_bits(

@@ -32,6 +32,7 @@ def between(levels: list[flowsolve.Level], start: torch.Tensor) -> dict[str, Any
     return {"grid": "logsnr", "span": (levels[0].t, levels[1].t), "start": start}
 
 
+@pytest.mark.late
 @pytest.mark.usefixtures("figures")
 def test_one_step_of_order_one_two_and_three() -> None:
     import learn_order as figure
@@ -81,6 +82,7 @@ def test_runs_on_two_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all_agree([eight, sixteen, many], [found[solver][n] for n in (8, 16, 32)])
 
 
+@pytest.mark.late
 def test_runs_of_the_shipped_network() -> None:
     """A path for each label; chapters 7 and 8."""
     model = flowsolve.digits(torch.arange(10))

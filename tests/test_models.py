@@ -160,6 +160,7 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, missing, extra,
         call()
 
 
+@pytest.mark.late
 def test_sampling_needs_no_scikit_learn():
     code = """
 import sys
@@ -362,6 +363,7 @@ def test_the_card_is_of_these_weights():
     assert sum(p.numel() for p in UNet().parameters()) == card(r"([\d,]+) parameters")
 
 
+@pytest.mark.late
 def test_the_card_s_figures_are_what_the_weights_give():
     held = quality.held_out()
     assert held.accuracy == pytest.approx(
@@ -417,6 +419,7 @@ def test_the_models_on_matrices_are_as_described(name):
     torch.testing.assert_close(x, double, rtol=0, atol=1e-3)
 
 
+@pytest.mark.late
 @pytest.mark.sweep(keep=1)
 @pytest.mark.parametrize("name", MATRICES)
 def test_the_card_s_figures_of_the_models_on_matrices(name):

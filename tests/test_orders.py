@@ -80,7 +80,7 @@ def slope(solver: str, process: str, grid: str, odd: int) -> float:
     return math.log2(errors[0] / errors[-1]) / (len(budgets) - 1)
 
 
-@pytest.mark.sweep(keep=16)
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize(("process", "grid"), COLUMNS)
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_order(solver, process, grid):
@@ -92,7 +92,7 @@ def test_order(solver, process, grid):
             assert cell == pytest.approx(measured, abs=0.02)  # the last digit: rounding of sums
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("odd", [1, 2])
 @pytest.mark.parametrize("solver", STAGED)
 def test_order_with_a_remainder(solver, odd):
@@ -158,7 +158,7 @@ def test_order_of_fixed_bridges(solver, order):
     assert math.log2(errors[0] / errors[-1]) / 2 == pytest.approx(order, abs=0.25)
 
 
-@pytest.mark.sweep(keep=3)
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("process", PROCESSES)
 def test_gaussian_closed_form(process):
     process = PROCESSES[process]

@@ -29,6 +29,7 @@ def images(tmp_path):
     return tmp_path / "images.npz"
 
 
+@pytest.mark.late
 def test_the_script_trains_and_makes_its_figures(images, tmp_path, capsys, monkeypatch):
     from benchmarks import pipeline, pipeline_train
 

@@ -71,7 +71,7 @@ def run_of(post, model: exact.Gaussian, solver: str, nfe: int) -> tuple[Tensor, 
     return ends[0], (ends[1:] - ends[0]).T, first
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("noise", [0.1, 0.01])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FEW)

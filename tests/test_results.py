@@ -62,7 +62,7 @@ def drawn_then(k: int, start: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(drawn)).to(start)
 
 
-@pytest.mark.sweep(keep=160)
+@pytest.mark.sweep(keep=120)
 @pytest.mark.filterwarnings("ignore:Functional iteration did not converge")  # implicit_adams
 @pytest.mark.parametrize("case", ENDS)
 def test_ends_are_what_they_were(case):

@@ -54,7 +54,7 @@ def variance_error(process, solver, nfe, **options):
     return abs(float(x[0] ** 2 * before + (x[1:] ** 2).sum()) / exactly - 1.0)
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("process", ["vp", "edm", "rectified_flow"])
 @pytest.mark.parametrize("solver", [name for name in STOCHASTIC if SOLVERS[name].order])
 def test_weak_order(solver, process):

@@ -37,6 +37,7 @@ def test_errors_with_256_and_their_slope(row: str) -> None:
         assert f"{math.log2(half / whole):.2f}" == ERRORS[row][2].split(",")[0]
 
 
+@pytest.mark.late
 @pytest.mark.parametrize(("few", "many"), PAIRS)
 @pytest.mark.parametrize("row", APART)
 def test_runs_on_one_path_come_together(row: str, few: int, many: int) -> None:

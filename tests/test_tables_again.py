@@ -95,6 +95,7 @@ def test_cfg_pp_tends_to_nothing() -> None:
     assert all_agree(cells, found)
 
 
+@pytest.mark.late
 @pytest.mark.parametrize(
     ("column", "process"),
     [
@@ -123,6 +124,7 @@ SPREADS = {
 }
 
 
+@pytest.mark.late
 @pytest.mark.parametrize("steps", [24, pytest.param(32, marks=pytest.mark.slow), 40])
 def test_errors_of_likelihoods(steps: int) -> None:
     cells = rows_of("likelihood.md", "| steps | as above |")[str(steps)]

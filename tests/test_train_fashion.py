@@ -45,6 +45,7 @@ def tiny_idx(folder: Path) -> Path:
     return folder / "tiny-images-idx3-ubyte.gz"
 
 
+@pytest.mark.late
 def test_the_command_trains_on_every_kind_of_file_and_goes_on(tmp_path, monkeypatch, capsys):
     """The same images in three formats give the same file, which is a model's; a run that is
     finished is not run again."""

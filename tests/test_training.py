@@ -331,6 +331,7 @@ def test_the_bound_is_for_scalar_processes(name):
             misuse()
 
 
+@pytest.mark.late
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("returned", ["eps", "data"])
 def test_training_lowers_the_loss_where_a_and_r_are_matrices(name, returned):

@@ -49,7 +49,7 @@ def rmse(x, truth):
 # What a plan is
 
 
-@pytest.mark.sweep(keep=48)
+@pytest.mark.sweep(keep=32)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_every_deterministic_plan_is_levels_and_weights(name, process):
@@ -245,6 +245,7 @@ def of_digits():
     return flowsolve.tune(flowsolve.digits(), 5, effort="search", n=16).plan
 
 
+@pytest.mark.late
 @pytest.mark.parametrize("told", ["label", "guidance"])
 def test_what_was_fitted_without_a_label_serves_with_it(told, of_digits):
     model = flowsolve.digits(3)

@@ -54,6 +54,7 @@ def test_the_bench_runs(script):
     assert out.startswith("mixture, EDM 3 auto ") and "; search " in out
 
 
+@pytest.mark.late
 def test_a_network_is_trained(tmp_path):
     rng = np.random.default_rng(0)
     for k in range(2):
@@ -64,6 +65,7 @@ def test_a_network_is_trained(tmp_path):
     assert (tmp_path / "out" / "photos16-cosine.pt").stat().st_size > 4e6
 
 
+@pytest.mark.late
 @pytest.mark.peers
 def test_what_plans_are_worth_elsewhere_runs(script):
     out = script("tuning_samples", "frechet", "digits", "--few").splitlines()

@@ -215,6 +215,7 @@ def use_numbers() -> None:
     )
 
 
+@pytest.mark.late
 def test_shapes_are_what_they_say(called: set[str]) -> None:
     """Every public function with tensors is called, with its annotations checked."""
     for name, process in problems.EXAMPLES.items():

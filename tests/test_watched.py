@@ -99,6 +99,7 @@ def test_a_callback_is_given_a_copy(solver):
         assert torch.equal(plain.x, spoilt.x) and torch.equal(plain.path, spoilt.path)
 
 
+@pytest.mark.late
 @pytest.mark.parametrize("solver", ["dopri5", "adaptive"])
 def test_a_run_that_gets_nowhere_ends_by_itself(solver):
     """The cap is of runs that name none."""
