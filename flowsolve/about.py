@@ -18,11 +18,13 @@ class About(NamedTuple):
         scale: the standard deviation of one of them.
         predicts: what the network predicts, a
             :class:`~flowsolve.parametrizations.Parametrization`.
+        jumps: whether its answers jump on the way, as guidance between two levels makes them.
     """
 
     size: int | None = None
     scale: float | None = None
     predicts: Any = None
+    jumps: bool = False
 
 
 NOTHING = About()

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from . import conditioning as conditions
+from .about import About
 from .denoiser import Denoiser
 from .network import Times
 from .parametrizations import Parametrization
@@ -84,11 +85,16 @@ class Around(Denoiser):
             dtype=inner.dtype,
             time_dtype=inner.time_dtype,
             variance=inner.variance,
+            data_scale=inner.data_scale,
             conditioning={**inner.conditioning, **own},
             per_sample=known if known is None else (*known, *names),
             inner=inner,
             **fields,
         )
+
+    @property
+    def about(self) -> About:
+        return super().about._replace(jumps=self.inner.about.jumps)
 
     def changed(
         self, inside: Denoiser, x: Float[Tensor, "n *state"], level: Level, times: Times

@@ -66,7 +66,8 @@ def guided(
         other: a worse model on the same process, with a conditioning of its own.
         classifier: a function (x, level) to ln p(y | x), (n,), that autograd can differentiate.
         interval: (low, high), the noise levels σ̄ = R/A between which to guide (arXiv 2404.07724);
-            elsewhere the conditional model alone is asked.
+            elsewhere the conditional model alone is asked. The answers jump at both, and "auto"
+            then takes rules of order two (docs/tuning.md).
         rescale: φ, how far to bring the deviation of what is returned back to that of the
             conditional prediction, sample by sample (arXiv 2305.08891, eq. 15 and 16). In the units
             of the network's own output, on which the result depends.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import conditioning as conditions
 from . import network
+from .about import About
 from .around import Around
 from .checked import read
 from .denoiser import Denoiser
@@ -42,6 +43,11 @@ class Guided(Around):
     interval: tuple[float, float] | None
     rescale: float
     project: tuple[float, float] | None
+
+    @property
+    def about(self) -> About:
+        about = super().about
+        return about if self.interval is None else about._replace(jumps=True)
 
     def in_run(self) -> Denoiser:
         if self.other is not None:

@@ -60,3 +60,15 @@ def test_samples_that_blew_up_are_not_taken_for_a_scale() -> None:
         check_scale(torch.cat([samples, torch.full((3, 8), 1e5, dtype=F64)]), 8)
     with pytest.warns(UserWarning, match="data_scale=5"):
         check_scale(samples * 10.0, 8)
+
+
+def test_models_around_a_model_keep_its_scale() -> None:
+    inner = model(5.0, data_scale=2.7)
+    guided = flowsolve.guided(inner, other=model(5.0), scale=2.0)
+    seen = flowsolve.posterior(inner, torch.zeros(1), torch.eye(8, dtype=F64)[:1], noise=0.1)
+    for around in (
+        guided,
+        seen,
+        flowsolve.posterior(guided, torch.zeros(1), torch.eye(8, dtype=F64)[:1], noise=0.1),
+    ):
+        assert around.data_scale == 2.7 and around.about.scale == 2.7

@@ -174,6 +174,28 @@ def test_intervals_and_functions_of_the_level():
         )
 
 
+@pytest.mark.parametrize("process", [flowsolve.VP(), flowsolve.RectifiedFlow()], ids=repr)
+def test_auto_draws_nothing_of_order_three_across_a_jump(process):
+    """Eight Gaussians on a circle, guided towards two: the worst samples are what differs."""
+    angle = torch.arange(8, dtype=F64) * (math.pi / 4)
+    means = torch.stack([angle.cos(), angle.sin()], 1)
+    two, eight = (exact.Mixture(process, [1.0] * n, means[:n], 0.01) for n in (2, 8))
+    smooth = flowsolve.guided(two, other=eight, scale=3.0)
+    jumping = flowsolve.guided(two, other=eight, scale=3.0, interval=(0.2, 5.0))
+    told = jumping.given(scale=2.0)
+    start = process.prior(process.start).value * states(32)[:, :2]
+    third, second, of_told = (flowsolve.plan("auto", m, nfe=12) for m in (smooth, jumping, told))
+    assert second == of_told != third
+    assert [level.t for level in second.levels] == [level.t for level in third.levels]
+    assert flowsolve.plan("auto", jumping, nfe=30) == flowsolve.plan("auto", smooth, nfe=30)
+    truth = flowsolve.sample(jumping, solver="heun", nfe=2000, start=start)
+    errors = [
+        float((flowsolve.sample(jumping, solver=plan, start=start) - truth).square().mean())
+        for plan in (second, third)
+    ]
+    assert errors[0] < 0.2 * errors[1]
+
+
 @pytest.mark.parametrize("solver", ["ddim", "unipc3", "adaptive"])
 def test_scales_of_samples_go_with_them(solver):
     scales = torch.tensor([1.0, 2.0, 0.5, 4.0], dtype=F64)

@@ -239,9 +239,10 @@ def test_rounds_are_what_the_benchmark_found() -> None:
         lines = re.findall(rf"^\| `{name}`, {n} \|.*$", text, re.MULTILINE)
         assert len(lines) == len(settings)
         for line, each in zip(lines, settings.values(), strict=True):
-            *_, rounds, evaluations, error, _ = (cell.strip() for cell in line.split("|")[1:-1])
+            *_, rounds, evaluations, error, time = (cell.strip() for cell in line.split("|")[1:-1])
             assert (int(rounds), int(evaluations)) == (each["rounds"], each["evaluations"])
             assert float(error) == pytest.approx(each["error"], rel=0.06)
+            assert time == f"{each['time_ratio']:.2f}"
     for setting, each in found["ddim 100"].items():
         assert each["rounds"] <= 16 or "memory=0" in setting or "window" in setting
         assert each["error"] < 10 * float(setting.split("=")[1].split(",")[0])

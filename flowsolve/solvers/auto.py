@@ -59,6 +59,10 @@ MOST = 10.0
 #: What it stands for where the process has a clock of its own, A and R being matrices; on the
 #: process's default grid (docs/gddim.md).
 IN_TIME = "unipc3"
+#: With as many evaluations at most, answers that jump get a method of order two: a polynomial of
+#: order three that is drawn across the jump overshoots by more than it gains elsewhere.
+JUMPING = 24
+SECOND = {"fpc3": "fpc2", "vpc3": "vpc2"}
 #: The largest size that a center was measured for, and the one where nobody says.
 LARGE = 4096
 #: The variance of an entry of the data, where nobody says.
@@ -88,7 +92,10 @@ def auto(
         return known[IN_TIME], None
     table = AMPLIFIED if process is not None and _amplified(process, about) else STEADY
     choice = next(choice for choice in table if nfe <= choice.most)
-    solver = known[choice.solver]
+    name = choice.solver
+    if about.jumps and nfe <= JUMPING:
+        name = SECOND.get(name, name)
+    solver = known[name]
     if not choice.finish:
         solver = dataclasses.replace(solver, finish=False)  # type: ignore[call-arg]
     center = choice.center * size_of(process, about)
