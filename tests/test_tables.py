@@ -207,6 +207,8 @@ def test_table_2_is_what_the_benchmark_found() -> None:
     for row, cells in rows.items():
         least = found["least"][row.split("`")[1]]
         assert [int(cell) for cell in cells] == list(least.values())
+    ten = f"`auto` with 10 evaluations has {found['others']['auto']['10']:.4f}"
+    assert ten in text_of("learn/code.md")
     for steps, least in found["least"]["auto"].items():
         assert least <= int(steps) / (8 if int(steps) >= 50 else 2)
     figure = result("figure5.json")
