@@ -73,11 +73,32 @@ def test_tuned_plans_and_auto_are_what_the_benchmark_found() -> None:
         for said, measure in measures.items():
             cells = [mean_of(found["bench"], nfe, who, measure) for nfe in budgets]
             assert [float(c) for c in rows[f"{name}: {said}"]] == pytest.approx(cells, abs=0.0051)
+    for name, who in (("auto", "auto"), ("tuned", "full")):
+        worst = [
+            max(
+                (e[who][0] if isinstance(e[who], list) else e[who])["both"] / e["oracle"]["both"]
+                for problem, row in found["bench"].items()
+                if problem != "single" and (e := row[nfe])
+            )
+            for nfe in budgets
+        ]
+        row = rows[f"{name}: both, the worst problem"]
+        assert [float(c) for c in row] == pytest.approx(worst, abs=0.0051)
     rows = rows_of("tuning.md", "| evaluations | 4 | 5 | 6 | 8 | 10 | 12 |")
     for said, measure in measures.items():
         cells = [mean_of(found["checking"], nfe, "auto", measure) for nfe in ("4", *budgets)]
         assert [float(c) for c in rows[said]] == pytest.approx(cells, abs=0.0051)
         assert max(cells) < 1.2
+
+
+def test_what_a_fit_asks_is_what_the_benchmark_found() -> None:
+    runs = result("tuning.json")["networks"]["digits"].values()
+    said = {}
+    for who, digits in (("full", -4), ("search", -3)):
+        asked = [each["evaluations"] for row in runs for each in row.get(who, ())]
+        said[who] = f"{round(min(asked), digits):,} to {round(max(asked), digits):,}"
+    assert said["full"] in text_of("which.md") and said["search"] in text_of("which.md")
+    assert said["full"] in text_of("tuning.md") and said["search"] in text_of("tuning.md")
 
 
 def test_auto_beside_one_setting_is_what_the_benchmark_found() -> None:

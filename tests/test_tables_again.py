@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 from statistics import geometric_mean
 from typing import Any
@@ -19,6 +20,31 @@ from flowsolve.models import quality
 from flowsolve.models.data import data
 
 F64 = torch.float64
+
+
+def test_wrong_declarations() -> None:
+    """The shipped model as it is and as it is not, at four levels of noise."""
+    x0, model = data().held_out[:64], flowsolve.digits()
+    z = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    changes: list[dict[str, Any]] = [
+        {},
+        {"process": flowsolve.VP()},
+        {"process": RF},
+        {"predicts": "velocity"},
+        {"predicts": "eps"},
+        {"predicts": "x0"},
+        {"time": lambda level: 1000 * level.t},
+    ]
+    right, *wrong = lines_of("start.md", "| | $\\bar\\sigma$ = 0.1 |")
+    for (_, *cells), change in zip([right, *wrong], changes, strict=True):
+        declared, found = replace(model, **change), []
+        for sigma in (0.1, 0.3, 1.0, 3.0):
+            level = declared.process.at("sigma", sigma)
+            x = level.A.value * x0 + level.R.value * z
+            found.append(rms(declared(x, level).x0 - x0))
+        assert all_agree(cells, found)
+    for _, *cells in wrong:
+        assert all(float(a) <= float(b) for a, b in zip(right[1:], cells, strict=True))
 
 
 @pytest.mark.slow
