@@ -83,7 +83,7 @@ def draw():
     for lam, color in ((1.0, "C4"), (0.0, "C2")):
         times, eps = wander(lam)
         first, *_ = one.plot(times, eps, color=color, lw=0.8 if lam else 1.6)
-        first.set_label(f"$\\lambda = {lam:g}$")
+        first.set_label(f"$\\nu = {lam:g}$")
     one.set(xlabel="time $t$", ylabel=r"$\hat\varepsilon$ along a path", xlim=(1, 0))
     one.legend(loc="upper left")
     counts = [1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300]
