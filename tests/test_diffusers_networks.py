@@ -84,6 +84,16 @@ def test_evaluations_are_the_networks():
     hook.remove()
 
 
+def test_gradients_are_refused_and_not_wrong():
+    pipe, call = tiny.sd()
+    with denoiser(pipe, **call) as model:
+        start = model.start.clone().requires_grad_()
+        how = {"solver": "ddim", "nfe": 2, "start": start}
+        assert flowsolve.sample(model, **how).isfinite().all()
+        with pytest.raises(ValueError, match=r"expected the network itself, wrap\(pipe.unet"):
+            flowsolve.sample(model, differentiable=True, **how)
+
+
 def test_what_works_on_denoisers_works_on_pipelines():
     pipe, call = tiny.sd3()
     with denoiser(pipe, **call) as model:

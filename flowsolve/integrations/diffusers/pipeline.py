@@ -57,6 +57,12 @@ class Piped(Denoiser):
                 "a pipeline has one time for its whole batch; expected a solver that steps all "
                 "samples together, such as a fixed-step one or 'dopri5', or one sample"
             )
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise ValueError(
+                "a pipeline computes without gradients, and its answer has no gradient with "
+                "respect to the state; expected the network itself, wrap(pipe.unet, "
+                "pipe.scheduler), for what needs gradients"
+            )
         return super().evaluate_both(x, level, times)
 
 
