@@ -302,3 +302,14 @@ def test_a_solver_that_is_no_dataclass():
         flowsolve.sample(model, solver=Mine(1.0))
     with pytest.raises(TypeError, match=r"option='points' is not known.*Known: corrector, finish"):
         flowsolve.sample(model, solver="ab3", points=4)
+
+
+def test_a_grid_of_ones_own_gives_all_its_levels():
+    """What gives the inner ones alone would lose levels without a word."""
+
+    class Inner(flowsolve.grids.VariableGrid):
+        def values(self, first, last, n):
+            return super().values(first, last, n)[1:-1]
+
+    with pytest.raises(ValueError, match=r"Inner\.values gave 7 numbers for 8 steps; expected 9"):
+        flowsolve.plan("ddim", flowsolve.EDM(), nfe=9, grid=Inner())

@@ -52,6 +52,11 @@ class VariableGrid(Grid):
         if start.drowned and cap < start.sigma:
             first = process.at(SIGMA, cap)
         values = self.values(self.variable.of(first), self.variable.of(quiet), steps)
+        if len(values) != steps + 1:
+            raise ValueError(
+                f"{type(self).__name__}.values gave {len(values)} numbers for {steps} steps; "
+                f"expected {steps + 1}, both ends included"
+            )
         inner = [process.at(self.variable, float(v)) for v in values[1:-1]]
         return strictly_decreasing([start, *inner, quiet, *([end] if end.clean else [])])
 
