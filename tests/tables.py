@@ -15,15 +15,20 @@ def text_of(page: str) -> str:
     return " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
 
 
-def lines_of(page: str, head: str) -> list[list[str]]:
-    """The cells of the lines of the page's table that begins with ``head``."""
+def table_of(page: str, head: str) -> list[list[str]]:
+    """The cells of the page's table that begins with ``head``, line by line, the head first."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    lines = text[text.index(head) :].split("\n\n", 1)[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    first, _, *lines = text[text.index(head) :].split("\n\n", 1)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (first, *lines)]
+
+
+def lines_of(page: str, head: str) -> list[list[str]]:
+    """The same without the head."""
+    return table_of(page, head)[1:]
 
 
 def rows_of(page: str, head: str) -> dict[str, list[str]]:
-    """The same by the first of their row."""
+    """The lines by the first of their cells."""
     return {name: numbers for name, *numbers in lines_of(page, head)}
 
 

@@ -3,10 +3,8 @@ benchmarks found; tests/test_tables.py has the others."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from tables import ROOT, numbers, result, rows_of, text_of
+from tables import lines_of, numbers, result, rows_of, text_of
 
 PAGE = "benchmarks.md"
 
@@ -49,11 +47,7 @@ def test_first_calls() -> None:
 
 def test_steps_with_matrices() -> None:
     found = result("step_cost.json")
-    rows = [
-        [cell.strip() for cell in line.strip("|\n").split("|")]
-        for line in (ROOT / "docs" / PAGE).read_text(encoding="utf-8").splitlines()
-        if re.match(r"\| \d+×\d+×\d+×\d+ \| float", line)
-    ]
+    rows = lines_of(PAGE, "| state | network | CLD: ddim |")
     assert len(rows) == len(found)
     for shape, dtype, *cells in rows:
         measured = found[f"{shape.replace('×', 'x')}, {dtype} network"]
@@ -88,12 +82,7 @@ def test_best_settings() -> None:
 
 
 def test_few_evaluations_of_the_shipped_network() -> None:
-    path = ROOT / "benchmarks" / "results" / "few_step_network.md"
-    _, _, *lines = path.read_text(encoding="utf-8").splitlines()
-    found = {
-        name: cells
-        for name, *cells in ([c.strip() for c in line.strip("|").split("|")] for line in lines)
-    }
+    found = rows_of("../benchmarks/results/few_step_network.md", "| evaluations |")
     rows = rows_of(PAGE, "| evaluations | 5 | 6 | 8 | 10 | 12 | 15 | 20 | 30 |\n")
     assert rows.pop("ab3, default grid") == found["default"]
     for name, cells in rows.items():

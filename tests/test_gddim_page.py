@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
-from pathlib import Path
 
 import pytest
 from problems import norm
+from tables import ROOT, result, table_of
 
 import flowsolve
-
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "gddim.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +21,9 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def table(first: str) -> tuple[list[int], dict[str, list[float]]]:
     """The numbers at the head of the page's table that begins with this, and its rows."""
-    lines = PAGE[PAGE.index(f"| {first}") :].split("\n\n", 1)[0].splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return [int(re.sub(r"\D", "", cell)) for cell in cells[0][1:]], {
-        row[0]: [float(cell) for cell in row[1:]] for row in cells[2:]
+    head, *lines = table_of("gddim.md", f"| {first}")
+    return [int(re.sub(r"\D", "", cell)) for cell in head[1:]], {
+        name: [float(cell) for cell in cells] for name, *cells in lines
     }
 
 
@@ -80,9 +76,7 @@ def test_convergence(request: pytest.FixtureRequest):
 
 def test_which_one():
     """The table is a part of the benchmark's results."""
-    results = json.loads(
-        (ROOT / "benchmarks" / "results" / "matrices.json").read_text(encoding="utf-8")
-    )["over_best"]
+    results = result("matrices.json")["over_best"]
     counts, rows = table("solver, grid")
     assert rows == {name: [results[str(n)][name] for n in counts] for name in rows}
     assert all(
