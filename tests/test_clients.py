@@ -195,6 +195,9 @@ def test_fixed_steps_are_torchdiffeqs(method):
     short = torch.linspace(0.1, 0.8, 5)
     theirs = torchdiffeq.odeint(velocity, X, short, method=method)
     assert off(odeint(velocity, X, short, method=method), theirs) < ROUNDING
+    once = torch.tensor([0.0, 1.0])  # all of it is the step onto data
+    euler = torchdiffeq.odeint(velocity, X, once, method="euler")
+    assert off(odeint(velocity, X, once, method=method), euler) < ROUNDING
 
 
 def test_f5_tts_sways_its_times():

@@ -90,7 +90,7 @@ def test_gradients_are_refused_and_not_wrong():
         start = model.start.clone().requires_grad_()
         how = {"solver": "ddim", "nfe": 2, "start": start}
         assert flowsolve.sample(model, **how).isfinite().all()
-        with pytest.raises(ValueError, match=r"expected the network itself, wrap\(pipe.unet"):
+        with pytest.raises(ValueError, match=r"expected the network itself, wrap\(net, scheduler"):
             flowsolve.sample(model, differentiable=True, **how)
 
 

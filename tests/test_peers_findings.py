@@ -233,7 +233,10 @@ def test_settings_that_fail():
     assert not run(
         "UniPCMultistep", {**peers.TABLE_OPTIONS, "solver_type": "bh1"}
     )  # its last step is infinitely long in λ
-    assert not run("UniPCMultistep", {**peers.TABLE_OPTIONS, "lower_order_final": False})
+    to_the_end = {**peers.TABLE_OPTIONS, "lower_order_final": False}
+    assert not run("UniPCMultistep", to_the_end)
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        run("UniPCMultistep", {**to_the_end, "solver_order": 3})
     assert not run("DDPM", {"variance_type": "fixed_large_log"})  # the square root of a logarithm
     with pytest.raises(UnboundLocalError):
         run("EDMDPMSolverMultistep", {"solver_order": 3, "algorithm_type": "sde-dpmsolver++"})

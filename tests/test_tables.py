@@ -51,7 +51,7 @@ def test_benchmarks_says_what_was_found() -> None:
     ]
     best = Counter(re.split(r"[ ,]", name)[0] for _, _, name, _ in single)
     assert best == {"azula": 20, "iPNDM": 13, "UniPC": 2, "DEIS": 1}
-    assert "are ahead in 20, iPNDM in 13; UniPC is in two, and DEIS in one." in text
+    assert "are ahead in 20, iPNDM in 13; UniPC in two, and DEIS in one." in text
     for kind, said in (("rmse", "RMSE"), ("median", "median")):
         ratios = [ratio for *key, _, ratio in single if key == ["checking", kind]]
         assert f"{min(ratios):.2f} to {max(ratios):.2f} of the {said}" in text

@@ -60,8 +60,8 @@ class Piped(Denoiser):
         if torch.is_grad_enabled() and x.requires_grad:
             raise ValueError(
                 "a pipeline computes without gradients, and its answer has no gradient with "
-                "respect to the state; expected the network itself, wrap(pipe.unet, "
-                "pipe.scheduler), for what needs gradients"
+                "respect to the state; expected the network itself, wrap(net, scheduler) with its "
+                "pipe.unet or pipe.transformer, for what needs gradients"
             )
         return super().evaluate_both(x, level, times)
 
